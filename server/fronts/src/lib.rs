@@ -1,0 +1,1 @@
+//! Everything that speaks: the listener, the metrics and health pages.

@@ -1,0 +1,1 @@
+//! How it is agreed: openraft, the log, group commit, snapshots.

@@ -1,0 +1,1 @@
+//! What the API means: the gRPC services, the watch hub, limits and errors.

@@ -1,0 +1,1 @@
+//! Config, boot, telemetry and shutdown of a Konsul server.

@@ -1,0 +1,1 @@
+//! The state machine: what is true, in LMDB, pure and synchronous.
