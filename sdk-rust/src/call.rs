@@ -1,0 +1,102 @@
+//! How one call is made: its deadline, its idempotency key, and its attempts. Knows no particular RPC.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Code, Request, Response, Status};
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::error::{Answer, Error};
+use crate::retry::{Backoff, may_help};
+use crate::transport::Transport;
+
+/// Metadata by which the server knows a repeated write.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Longest idempotency key the API takes.
+const IDEMPOTENCY_KEY_MAX_BYTES: usize = 128;
+
+/// What every attempt of a call has in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    client: Client,
+    timeout: Duration,
+    idempotency_key: Option<MetadataValue<Ascii>>,
+}
+
+impl Call {
+    /// A call that changes nothing.
+    pub(crate) fn read(client: &Client, timeout: Duration) -> Self {
+        Self { client: client.clone(), timeout, idempotency_key: None }
+    }
+
+    /// A call that changes something: with the caller's idempotency key or a fresh one.
+    pub(crate) fn write(client: &Client, timeout: Duration, key: Option<&str>) -> Result<Self, Error> {
+        let fresh;
+        let key = match key {
+            Some(key) => key,
+            None => {
+                fresh = Uuid::now_v7().to_string();
+                &fresh
+            }
+        };
+        let printable = key.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX_BYTES || !printable {
+            return Err(Error::InvalidIdempotencyKey);
+        }
+        let key = MetadataValue::try_from(key).map_err(|_| Error::InvalidIdempotencyKey)?;
+        Ok(Self { client: client.clone(), timeout, idempotency_key: Some(key) })
+    }
+
+    /// Makes the call, again and again while that may help and the deadline has not passed.
+    pub(crate) async fn send<Req, Res, Rpc, Answered>(&self, message: Req, rpc: Rpc) -> Result<Res, Error>
+    where
+        Req: Clone,
+        Rpc: Fn(Transport, usize, Request<Req>) -> Answered,
+        Answered: Future<Output = Result<Response<Res>, Status>>,
+    {
+        let shared = &self.client.shared;
+        let deadline = Instant::now() + self.timeout;
+        let mut backoff = Backoff::default();
+        let mut before = None;
+        loop {
+            let request = self.attempt(message.clone(), deadline);
+            let attempt = rpc(shared.transport.clone(), shared.max_message_bytes, request);
+            let error = match tokio::time::timeout_at(deadline, attempt).await {
+                Ok(Ok(response)) => return Ok(response.into_inner()),
+                // A server or layer that gives up at the deadline may call it CANCELLED.
+                Ok(Err(status)) if status.code() == Code::Cancelled && Instant::now() >= deadline => {
+                    self.deadline_exceeded(before.as_ref())
+                }
+                Ok(Err(status)) => Error::from(status),
+                Err(_) => self.deadline_exceeded(before.as_ref()),
+            };
+            let wait = backoff.after(&error);
+            let last = backoff.failures() >= shared.max_attempts || Instant::now() + wait >= deadline;
+            if last || !may_help(&error) {
+                return Err(error);
+            }
+            before = Some(error);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn attempt<Req>(&self, message: Req, deadline: Instant) -> Request<Req> {
+        let mut request = Request::new(message);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        if let Some(key) = &self.idempotency_key {
+            request.metadata_mut().insert(IDEMPOTENCY_KEY, key.clone());
+        }
+        request
+    }
+
+    fn deadline_exceeded(&self, before: Option<&Error>) -> Error {
+        let mut message = format!("no answer within {:?}", self.timeout);
+        if let Some(error) = before {
+            message.push_str(&format!(" (the attempt before: {error})"));
+        }
+        Error::Rpc(Box::new(Answer::local(Code::DeadlineExceeded, message)))
+    }
+}

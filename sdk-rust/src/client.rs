@@ -1,0 +1,188 @@
+//! The client and how it is set up. Makes no calls itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::admin::Admin;
+use crate::error::Error;
+use crate::kv::Kv;
+use crate::transport::Transport;
+
+/// Deadline of a call unless the builder says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one address may take to accept a connection before the next is tried.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Largest answer that is accepted: a batch of values may be much larger than gRPC's usual 4 MiB.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// A client of one Konsul cluster. Cloning it is cheap, and all clones share one connection.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), konsul_client::Error> {
+/// let client = konsul_client::Client::connect("http://127.0.0.1:8500").await?;
+/// client.kv().put("app/port", "8080").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all clones of a client share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) transport: Transport,
+    pub(crate) namespace: String,
+    pub(crate) timeout: Duration,
+    pub(crate) max_attempts: u32,
+    pub(crate) max_message_bytes: usize,
+}
+
+impl Client {
+    /// Connects to a server at `http://host:port`, and fails with [`Error::Unreachable`] if there is none.
+    /// Later the client reconnects by itself whenever the connection breaks.
+    ///
+    /// # Errors
+    /// [`Error::InvalidAddress`], or those of [`Admin::status`].
+    pub async fn connect(address: impl Into<String>) -> Result<Self, Error> {
+        let client = Self::builder().address(address).build()?;
+        client.admin().status().await?;
+        Ok(client)
+    }
+
+    /// A builder for everything that [`connect`](Client::connect) leaves at its default.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// The KV service, in the client's namespace.
+    pub fn kv(&self) -> Kv {
+        Kv::new(self.clone())
+    }
+
+    /// The Admin service.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+}
+
+/// Sets up a [`Client`].
+///
+/// ```no_run
+/// # async fn example() -> Result<(), konsul_client::Error> {
+/// use std::time::Duration;
+///
+/// let client = konsul_client::Client::builder()
+///     .address("http://10.0.0.1:8500")
+///     .address("http://10.0.0.2:8500")
+///     .namespace("billing")
+///     .timeout(Duration::from_secs(2))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ClientBuilder {
+    addresses: Vec<String>,
+    token: Option<String>,
+    namespace: String,
+    timeout: Duration,
+    connect_timeout: Duration,
+    max_attempts: u32,
+    max_message_bytes: usize,
+    user_agent: String,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            token: None,
+            namespace: String::new(),
+            timeout: DEFAULT_TIMEOUT,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            max_attempts: u32::MAX,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            user_agent: concat!("konsul-client-rust/", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// Adds an address: `http://host:port`, where `http://` and the port (8500) may be left out. When there are several,
+    /// they are tried in turn until one accepts the connection.
+    pub fn address(mut self, address: impl Into<String>) -> Self {
+        self.addresses.push(address.into());
+        self
+    }
+
+    /// Adds several addresses.
+    pub fn addresses<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.addresses.extend(addresses.into_iter().map(Into::into));
+        self
+    }
+
+    /// The token sent with each call as `authorization: Bearer …`. Default: none.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// The namespace of all calls. Default: the server's `default`.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// The deadline of a call with all its attempts. Default: 10 s. A watch has none once it is open.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long one address may take to accept a connection. Default: 3 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How often a call is made at most, the first time included. Default: as often as the deadline allows.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts.max(1);
+        self
+    }
+
+    /// The largest answer that is accepted, in bytes. Default: 64 MiB.
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes;
+        self
+    }
+
+    /// The name by which the server's log knows this program. Default: `konsul-client-rust/` and its version.
+    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.user_agent = user_agent.into();
+        self
+    }
+
+    /// The client, which connects on its first call. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::NoAddress`], [`Error::InvalidAddress`], [`Error::InvalidToken`], [`Error::InvalidUserAgent`].
+    pub fn build(self) -> Result<Client, Error> {
+        let addresses =
+            self.addresses.iter().map(|address| address.parse()).collect::<Result<Vec<Address>, _>>()?;
+        let transport =
+            Transport::lazy(addresses, &self.user_agent, self.token.as_deref(), self.connect_timeout)?;
+        Ok(Client {
+            shared: Arc::new(Shared {
+                transport,
+                namespace: self.namespace,
+                timeout: self.timeout,
+                max_attempts: self.max_attempts,
+                max_message_bytes: self.max_message_bytes,
+            }),
+        })
+    }
+}

@@ -1,0 +1,56 @@
+//! Writes one key.
+
+use bytes::Bytes;
+use konsul_proto::v1::{PutRequest, PutResponse};
+
+use super::Kv;
+use super::options::{awaitable, idempotency_key, preconditions};
+use crate::call::Call;
+use crate::error::Error;
+
+/// A write of one key. [`Error::PreconditionFailed`] when a condition does not hold.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is sent until it is awaited"]
+pub struct Put {
+    kv: Kv,
+    request: PutRequest,
+    idempotency_key: Option<String>,
+}
+
+impl Put {
+    pub(super) fn new(kv: &Kv, key: String, value: Bytes) -> Self {
+        let request = PutRequest { namespace: kv.namespace.clone(), key, value, ..Default::default() };
+        Self { kv: kv.clone(), request, idempotency_key: None }
+    }
+
+    /// A number that is stored and returned with the entry.
+    pub fn flags(mut self, flags: u64) -> Self {
+        self.request.flags = flags;
+        self
+    }
+
+    /// The value's media type, up to 128 bytes.
+    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
+        self.request.content_type = content_type.into();
+        self
+    }
+
+    /// Returns the entry that was overwritten.
+    pub fn previous(mut self) -> Self {
+        self.request.previous = true;
+        self
+    }
+
+    preconditions!(request.precondition);
+    idempotency_key!();
+
+    async fn send(self) -> Result<PutResponse, Error> {
+        Call::write(&self.kv.client, self.kv.timeout, self.idempotency_key.as_deref())?
+            .send(self.request, |transport, limit, request| async move {
+                Kv::stub(transport, limit).put(request).await
+            })
+            .await
+    }
+}
+
+awaitable!(Put => PutResponse);

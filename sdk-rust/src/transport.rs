@@ -1,0 +1,169 @@
+//! The connection: dials the addresses in turn, adds the token to each call, and says UNAVAILABLE for whatever
+//! fails beneath gRPC. Knows nothing of Konsul's messages, retries or deadlines.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint};
+use tower::Service;
+
+use crate::address::Address;
+use crate::error::{Error, Unreachable};
+
+/// How often an idle connection is probed. A dead peer is noticed after this and [`KEEP_ALIVE_TIMEOUT`]
+/// at most, which is what ends a watch whose server vanished without closing the connection.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How long an answer to a probe may take.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Flow control windows: the default of 64 KiB makes a stream of values wait for round trips.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// A channel to whichever address answers. Reconnects on the next call after a connection broke.
+#[derive(Debug, Clone)]
+pub(crate) struct Transport {
+    channel: Channel,
+    authorization: Option<HeaderValue>,
+}
+
+impl Transport {
+    /// A transport that connects on its first call. Must be called within a tokio runtime.
+    pub(crate) fn lazy(
+        addresses: Vec<Address>,
+        user_agent: &str,
+        token: Option<&str>,
+        connect_timeout: Duration,
+    ) -> Result<Self, Error> {
+        let authorization = token.map(bearer).transpose()?;
+        let origin = addresses.first().ok_or(Error::NoAddress)?.to_string();
+        let invalid = |error: tonic::transport::Error| Error::InvalidAddress {
+            address: origin.clone(),
+            why: root_cause(&error),
+        };
+        let endpoint = Endpoint::from_shared(origin.clone())
+            .map_err(invalid)?
+            .user_agent(user_agent)
+            .map_err(|_| Error::InvalidUserAgent)?
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let dialer = Dialer { addresses: addresses.into(), next: Arc::default(), connect_timeout };
+        let connector = tower::service_fn(move |_| dialer.clone().dial());
+        Ok(Self { channel: endpoint.connect_with_connector_lazy(connector), authorization })
+    }
+}
+
+/// The `authorization` header of a token, kept out of debug output.
+fn bearer(token: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Error::InvalidToken)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Service<Request<Body>> for Transport {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.channel.poll_ready(cx).map_err(broken)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(value) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+        }
+        let response = self.channel.call(request);
+        Box::pin(async move {
+            let response = response.await.map_err(broken)?;
+            Ok(response.map(|body| Body::new(body.map_err(broken))))
+        })
+    }
+}
+
+/// What a failure beneath gRPC means to a caller. tonic says UNKNOWN, INTERNAL, CANCELLED or UNAVAILABLE for a
+/// connection that broke, depending on where it broke; here it is UNAVAILABLE, always. A server's own statuses
+/// are in headers and trailers and do not come this way.
+fn broken(error: impl StdError + Send + Sync + 'static) -> Status {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+    while let Some(current) = cause {
+        if let Some(unreachable) = current.downcast_ref::<Unreachable>() {
+            let mut status = Status::unavailable(unreachable.to_string());
+            status.set_source(Arc::new(unreachable.clone()));
+            return status;
+        }
+        if current.is::<tonic::TimeoutExpired>() {
+            return Status::deadline_exceeded("the deadline passed before the server answered");
+        }
+        cause = current.source();
+    }
+    Status::unavailable(format!("the connection broke: {}", root_cause(&error)))
+}
+
+/// The innermost error of a chain, which is the one that says what happened.
+fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root.to_string()
+}
+
+/// Tries the addresses in turn, beginning with the one that worked last.
+#[derive(Debug, Clone)]
+struct Dialer {
+    addresses: Arc<[Address]>,
+    next: Arc<AtomicUsize>,
+    connect_timeout: Duration,
+}
+
+impl Dialer {
+    async fn dial(self) -> Result<TokioIo<TcpStream>, Unreachable> {
+        let first = self.next.load(Ordering::Relaxed);
+        let mut attempts = Vec::with_capacity(self.addresses.len());
+        for offset in 0..self.addresses.len() {
+            let index = (first + offset) % self.addresses.len();
+            let address = &self.addresses[index];
+            match self.dial_one(address).await {
+                Ok(stream) => {
+                    self.next.store(index, Ordering::Relaxed);
+                    return Ok(TokioIo::new(stream));
+                }
+                Err(error) => attempts.push((address.to_string(), plain_words(&error))),
+            }
+        }
+        Err(Unreachable { attempts: attempts.into() })
+    }
+
+    async fn dial_one(&self, address: &Address) -> io::Result<TcpStream> {
+        let connect = TcpStream::connect((address.host(), address.port()));
+        let stream = tokio::time::timeout(self.connect_timeout, connect)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+/// An I/O error without the operating system's number where Rust has words for its kind.
+fn plain_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::TimedOut => "timed out".into(),
+        _ => error.to_string(),
+    }
+}
