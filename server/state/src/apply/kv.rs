@@ -1,0 +1,244 @@
+//! Applying writes to KV: all comparisons and preconditions are judged against the state before the Command;
+//! if all hold the operations are carried out in order, and otherwise nothing is.
+
+use std::ops::Bound;
+
+use prost::Message;
+
+use crate::command::{
+    KvCompare, KvDeleteRange, KvDeleteResult, KvEntry, KvGetResult, KvList, KvListResult, KvOperation, KvOutcome,
+    KvPrecondition, KvPut, KvPutResult, KvRecord, KvResult, KvTxn, MAX_RANGE_BYTES, MAX_RANGE_KEYS,
+    MAX_RESULT_BYTES, MAX_RESULT_KEYS, PreconditionFailed, RangeTooLarge, kv_compare, kv_operation::Op,
+    kv_result, refusal::Reason,
+};
+use crate::error::StateError;
+use crate::ids::{Key, Namespace};
+use crate::tables::kv::{self, Kv};
+use crate::tx::Tx;
+
+/// Applies the Command, or says why it is refused; it has changed nothing then.
+pub(super) fn apply(tx: &mut Tx<'_, '_>, txn: KvTxn) -> Result<Result<KvOutcome, Reason>, StateError> {
+    let namespace = Namespace::trusted(&txn.namespace);
+    let mut succeeded = true;
+    for compare in &txn.compare {
+        succeeded = succeeded && holds(compare, find(tx, &namespace, &compare.key)?.as_ref());
+    }
+    let operations = if succeeded { txn.then } else { txn.otherwise };
+    for operation in &operations {
+        if let Err(reason) = check(tx, &namespace, operation)? {
+            return Ok(Err(reason));
+        }
+    }
+    let mut results = Vec::with_capacity(operations.len());
+    for operation in operations {
+        let result = carry_out(tx, &namespace, operation)?;
+        results.push(KvResult { result });
+    }
+    Ok(Ok(KvOutcome { succeeded, results }))
+}
+
+fn find(tx: &mut Tx<'_, '_>, namespace: &Namespace, key: &str) -> Result<Option<KvRecord>, StateError> {
+    tx.get::<Kv>(&(namespace.clone(), Key::trusted(key)))
+}
+
+fn holds(compare: &KvCompare, found: Option<&KvRecord>) -> bool {
+    use kv_compare::{Operator, Target};
+    let number = |pick: fn(&KvRecord) -> u64, target: &u64| Some(found.map_or(0, pick).cmp(target));
+    let ordering = match &compare.target {
+        Some(Target::Exists(exists)) => Some(found.is_some().cmp(exists)),
+        Some(Target::CreateRevision(target)) => number(|r| r.create_revision, target),
+        Some(Target::ModRevision(target)) => number(|r| r.mod_revision, target),
+        Some(Target::Version(target)) => number(|r| r.version, target),
+        Some(Target::Value(value)) => found.map(|r| r.value.cmp(value)),
+        None => None,
+    };
+    match compare.operator() {
+        Operator::Equal => ordering.is_some_and(|o| o.is_eq()),
+        Operator::NotEqual => ordering.is_none_or(|o| o.is_ne()),
+        Operator::Greater => ordering.is_some_and(|o| o.is_gt()),
+        Operator::Less => ordering.is_some_and(|o| o.is_lt()),
+    }
+}
+
+/// Judges one operation before any is carried out. No key is changed twice within a Command (the service
+/// sees to it), so what an operation finds now is what it will find.
+fn check(
+    tx: &mut Tx<'_, '_>,
+    namespace: &Namespace,
+    operation: &KvOperation,
+) -> Result<Result<(), Reason>, StateError> {
+    match &operation.op {
+        Some(Op::Put(put)) => check_key(tx, namespace, &put.key, put.precondition.as_ref()),
+        Some(Op::Delete(delete)) => check_key(tx, namespace, &delete.key, delete.precondition.as_ref()),
+        Some(Op::DeleteRange(range)) => check_range(tx, namespace, range),
+        Some(Op::Get(_) | Op::List(_)) | None => Ok(Ok(())),
+    }
+}
+
+fn check_key(
+    tx: &mut Tx<'_, '_>,
+    namespace: &Namespace,
+    key: &str,
+    precondition: Option<&KvPrecondition>,
+) -> Result<Result<(), Reason>, StateError> {
+    let Some(wanted) = precondition else { return Ok(Ok(())) };
+    let found = find(tx, namespace, key)?;
+    let number = |pick: fn(&KvRecord) -> u64| found.as_ref().map_or(0, pick);
+    let failed = if wanted.exists.is_some_and(|exists| exists != found.is_some()) {
+        Some("exists")
+    } else if wanted.mod_revision.is_some_and(|r| r != number(|f| f.mod_revision)) {
+        Some("mod_revision")
+    } else if wanted.version.is_some_and(|v| v != number(|f| f.version)) {
+        Some("version")
+    } else if wanted.value.as_ref().is_some_and(|v| found.as_ref().is_none_or(|f| f.value != *v)) {
+        Some("value")
+    } else {
+        None
+    };
+    Ok(match failed {
+        None => Ok(()),
+        Some(condition) => Err(precondition_failed(key, found.as_ref(), condition)),
+    })
+}
+
+fn precondition_failed(key: &str, found: Option<&KvRecord>, condition: &str) -> Reason {
+    Reason::PreconditionFailed(PreconditionFailed {
+        key: key.to_owned(),
+        create_revision: found.map_or(0, |f| f.create_revision),
+        mod_revision: found.map_or(0, |f| f.mod_revision),
+        version: found.map_or(0, |f| f.version),
+        condition: condition.to_owned(),
+    })
+}
+
+fn check_range(
+    tx: &mut Tx<'_, '_>,
+    namespace: &Namespace,
+    range: &KvDeleteRange,
+) -> Result<Result<(), Reason>, StateError> {
+    let (max_keys, max_bytes) =
+        if range.previous { (MAX_RESULT_KEYS, MAX_RESULT_BYTES) } else { (MAX_RANGE_KEYS, MAX_RANGE_BYTES) };
+    let (mut keys, mut bytes) = (0, 0);
+    let mut refused = None;
+    scan(tx, namespace, range.span.clone().unwrap_or_default(), |key, row| {
+        keys += 1;
+        bytes += row.len() as u64;
+        if keys > max_keys || bytes > max_bytes {
+            refused = Some(Reason::RangeTooLarge(RangeTooLarge { max_keys, max_bytes }));
+        } else if let Some(limit) = range.unchanged_since {
+            let record = decode(row)?;
+            if record.mod_revision > limit {
+                refused = Some(precondition_failed(key, Some(&record), "unchanged_since"));
+            }
+        }
+        Ok(refused.is_none())
+    })?;
+    Ok(refused.map_or(Ok(()), Err))
+}
+
+fn carry_out(
+    tx: &mut Tx<'_, '_>,
+    namespace: &Namespace,
+    operation: KvOperation,
+) -> Result<Option<kv_result::Result>, StateError> {
+    use kv_result::Result as R;
+    Ok(match operation.op {
+        Some(Op::Put(put)) => Some(R::Put(carry_out_put(tx, namespace, put)?)),
+        Some(Op::Delete(d)) => Some(R::Delete(carry_out_delete(tx, namespace, [d.key].into(), d.previous)?)),
+        Some(Op::DeleteRange(range)) => {
+            let mut keys = Vec::new();
+            scan(tx, namespace, range.span.unwrap_or_default(), |key, _| {
+                keys.push(key.to_owned());
+                Ok(true)
+            })?;
+            Some(R::Delete(carry_out_delete(tx, namespace, keys, range.previous)?))
+        }
+        Some(Op::Get(get)) => {
+            let record = find(tx, namespace, &get.key)?;
+            let entry = record.map(|record| KvEntry { key: get.key, record: Some(record) });
+            Some(R::Get(KvGetResult { entry }))
+        }
+        Some(Op::List(list)) => Some(R::List(carry_out_list(tx, namespace, list)?)),
+        None => None,
+    })
+}
+
+fn carry_out_put(tx: &mut Tx<'_, '_>, namespace: &Namespace, put: KvPut) -> Result<KvPutResult, StateError> {
+    let (revision, time_ms) = (tx.revision().0, tx.time_ms());
+    let key = Key::trusted(&put.key);
+    let before = tx.update::<Kv>((namespace.clone(), key), |before| {
+        Some(KvRecord {
+            value: put.value,
+            create_revision: before.map_or(revision, |b| b.create_revision),
+            mod_revision: revision,
+            version: before.map_or(0, |b| b.version) + 1,
+            flags: put.flags,
+            content_type: put.content_type,
+            update_time_ms: time_ms,
+        })
+    })?;
+    let previous = before.filter(|_| put.previous);
+    Ok(KvPutResult { previous: previous.map(|record| KvEntry { key: put.key, record: Some(record) }) })
+}
+
+fn carry_out_delete(
+    tx: &mut Tx<'_, '_>,
+    namespace: &Namespace,
+    keys: Vec<String>,
+    with_previous: bool,
+) -> Result<KvDeleteResult, StateError> {
+    let mut result = KvDeleteResult::default();
+    for key in keys {
+        let name = (namespace.clone(), Key::trusted(&key));
+        if let Some(record) = tx.update::<Kv>(name, |_| None)? {
+            result.deleted += 1;
+            if with_previous {
+                result.previous.push(KvEntry { key, record: Some(record) });
+            }
+        }
+    }
+    Ok(result)
+}
+
+fn carry_out_list(tx: &Tx<'_, '_>, namespace: &Namespace, list: KvList) -> Result<KvListResult, StateError> {
+    let mut result = KvListResult::default();
+    let limit = u64::from(list.limit).clamp(1, MAX_RESULT_KEYS) as usize;
+    let mut bytes = 0;
+    scan(tx, namespace, list.span.unwrap_or_default(), |key, row| {
+        bytes += if list.keys_only { key.len() } else { key.len() + row.len() } as u64;
+        result.truncated = result.entries.len() == limit || (bytes > MAX_RESULT_BYTES && !result.entries.is_empty());
+        if result.truncated {
+            return Ok(false);
+        }
+        let mut record = decode(row)?;
+        if list.keys_only {
+            record.value = Default::default();
+        }
+        result.entries.push(KvEntry { key: key.to_owned(), record: Some(record) });
+        Ok(true)
+    })?;
+    Ok(result)
+}
+
+/// Visits the rows of a span in key order until `visit` says to stop.
+fn scan(
+    tx: &Tx<'_, '_>,
+    namespace: &Namespace,
+    span: crate::command::KeySpan,
+    mut visit: impl FnMut(&str, &[u8]) -> Result<bool, StateError>,
+) -> Result<(), StateError> {
+    let (from, to) = kv::row_bounds(namespace, &span);
+    let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+    let rows = tx.rows();
+    for row in rows.tables.kv.range(&rows.txn, &bounds)? {
+        let (row_key, row) = row?;
+        if !visit(kv::key_of(row_key)?, row)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn decode(row: &[u8]) -> Result<KvRecord, StateError> {
+    KvRecord::decode(row).map_err(|e| StateError::corrupt(kv::TABLE.name, e.to_string()))
+}

@@ -1,0 +1,83 @@
+//! Applying: one file a kind of Command, and here what is common to all: format, state time, idempotency.
+
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::command::{self, Command, Outcome, Refusal, UnknownFormat, command::Op, outcome, refusal};
+use crate::error::StateError;
+use crate::store::{Entry, Payload};
+use crate::tables::idempotency::{self, Seen};
+use crate::tables::meta;
+use crate::tx::{Rows, Tx};
+
+mod compact;
+mod kv;
+
+/// Applies one log entry.
+pub(crate) fn entry(
+    rows: &mut Rows<'_>,
+    entry: Entry,
+    batches: &mut Vec<Arc<Batch>>,
+) -> Result<Vec<Outcome>, StateError> {
+    rows.advance(entry.position)?;
+    match entry.payload {
+        Payload::Blank => Ok(Vec::new()),
+        Payload::Membership(bytes) => {
+            meta::put_membership(&rows.tables.clone(), &mut rows.txn, entry.position, &bytes)?;
+            Ok(Vec::new())
+        }
+        Payload::Commands(group) => {
+            group.commands.into_iter().map(|command| apply(rows, command, batches)).collect()
+        }
+    }
+}
+
+fn apply(rows: &mut Rows<'_>, command: Command, batches: &mut Vec<Arc<Batch>>) -> Result<Outcome, StateError> {
+    rows.progress.time_ms = rows.progress.time_ms.max(command.time_ms);
+    if command.format != command::FORMAT {
+        let format = command.format;
+        return Ok(refused(rows, refusal::Reason::UnknownFormat(UnknownFormat { format })));
+    }
+    let ticket = match command.idempotency_key.is_empty() {
+        true => None,
+        false => match idempotency::look_up(rows, &command)? {
+            Seen::First(ticket) => Some(ticket),
+            Seen::Again(outcome) => return Ok(outcome),
+            Seen::Reused => return Ok(refused(rows, refusal::Reason::IdempotencyKeyReused(Default::default()))),
+        },
+    };
+    let outcome = carry_out(rows, command.op, batches)?;
+    if let Some(ticket) = ticket
+        && idempotency::is_memorable(&outcome)
+    {
+        idempotency::remember(rows, ticket, &outcome)?;
+    }
+    Ok(outcome)
+}
+
+/// The one switch over kinds of Commands.
+fn carry_out(
+    rows: &mut Rows<'_>,
+    op: Option<Op>,
+    batches: &mut Vec<Arc<Batch>>,
+) -> Result<Outcome, StateError> {
+    let mut tx = Tx::begin(rows);
+    let result = match op {
+        Some(Op::Kv(txn)) => kv::apply(&mut tx, txn)?.map(outcome::Result::Kv),
+        Some(Op::Compact(compact)) => return compact::compact(rows, &compact),
+        Some(Op::TrimHistory(trim)) => return compact::trim(rows, &trim),
+        None => Err(refusal::Reason::UnknownFormat(UnknownFormat { format: command::FORMAT })),
+    };
+    match result {
+        Ok(result) => {
+            batches.extend(tx.finish());
+            Ok(Outcome { revision: rows.revision().0, result: Some(result) })
+        }
+        Err(reason) => Ok(refused(rows, reason)),
+    }
+}
+
+fn refused(rows: &Rows<'_>, reason: refusal::Reason) -> Outcome {
+    let refusal = Refusal { reason: Some(reason) };
+    Outcome { revision: rows.revision().0, result: Some(outcome::Result::Refused(refusal)) }
+}

@@ -1,0 +1,48 @@
+//! A hash of the whole state that is kept up to date row by row, so that members can compare states at
+//! any index for the price of hashing what they write.
+
+use std::fmt;
+
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+
+/// The sum, modulo 2^128, of the hashes of all rows (a multiset hash): equal states have equal hashes
+/// whatever the order of the writes that made them. It tells honest members apart; it is not meant to
+/// withstand somebody who crafts rows.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct StateHash(u128);
+
+impl StateHash {
+    pub(crate) fn add(&mut self, table: u32, key: &[u8], row: &[u8]) {
+        self.0 = self.0.wrapping_add(row_hash(table, key, row));
+    }
+
+    pub(crate) fn remove(&mut self, table: u32, key: &[u8], row: &[u8]) {
+        self.0 = self.0.wrapping_sub(row_hash(table, key, row));
+    }
+
+    /// The hash as it is stored.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|b| Self(u128::from_be_bytes(b)))
+    }
+}
+
+fn row_hash(table: u32, key: &[u8], row: &[u8]) -> u128 {
+    xxh3_128_with_seed(row, xxh3_64_with_seed(key, u64::from(table)))
+}
+
+impl fmt::Display for StateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for StateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

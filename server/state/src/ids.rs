@@ -1,0 +1,147 @@
+//! The newtypes that everything is named by. They are made by parsing at the edge and trusted inside.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Counts committed changes of the whole store: one more for each write that changes something, the same
+/// on every member. 0 is the empty store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// The revision after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The place of an entry in the Raft log: its index, and the term and leader it was proposed under.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPosition {
+    /// Term of the leader that proposed the entry.
+    pub term: u64,
+    /// Id of the leader that proposed the entry.
+    pub leader: u64,
+    /// Index of the entry in the log.
+    pub index: u64,
+}
+
+/// Why a name is not one. The text says what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// A namespace that breaks the rule.
+    #[error("must be 1 to 64 of a-z 0-9 - _ . and start with a letter or digit")]
+    Namespace,
+    /// An empty key.
+    #[error("must not be empty")]
+    KeyEmpty,
+    /// A key that is too long.
+    #[error("must be at most 1024 bytes, and has {0}")]
+    KeyTooLong(usize),
+    /// A key with a NUL character in it.
+    #[error("must not contain a NUL character")]
+    KeyNul,
+}
+
+/// The tenant that an object belongs to. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Namespace(Arc<str>);
+
+impl Namespace {
+    /// Most bytes of a namespace.
+    pub const MAX_BYTES: usize = 64;
+    /// What an empty namespace in a request means.
+    pub const DEFAULT: &'static str = "default";
+
+    /// Parses what a caller sent; empty means `default`.
+    ///
+    /// # Errors
+    /// [`NameError::Namespace`] unless it is 1 to 64 of `a-z 0-9 - _ .`, starting with a letter or digit.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Ok(Self(Arc::from(Self::DEFAULT)));
+        }
+        let valid = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+        let bytes = text.as_bytes();
+        if bytes.len() > Self::MAX_BYTES || !bytes[0].is_ascii_alphanumeric() || !bytes.iter().all(|b| valid(*b)) {
+            return Err(NameError::Namespace);
+        }
+        Ok(Self(Arc::from(text)))
+    }
+
+    /// One that was parsed before it went into the log.
+    pub(crate) fn trusted(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a KV entry within its namespace. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Most bytes of a key.
+    pub const MAX_BYTES: usize = 1024;
+
+    /// Parses what a caller sent.
+    ///
+    /// # Errors
+    /// [`NameError`] unless it has 1 to 1,024 bytes and no NUL (which ends a key inside of table rows).
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        Self::check(text)?;
+        Ok(Self(Arc::from(text)))
+    }
+
+    /// One that was parsed before it went into the log.
+    pub(crate) fn trusted(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// The check of [`Key::parse`] without making one.
+    ///
+    /// # Errors
+    /// As [`Key::parse`].
+    pub fn check(text: &str) -> Result<(), NameError> {
+        if text.is_empty() {
+            return Err(NameError::KeyEmpty);
+        }
+        if text.len() > Self::MAX_BYTES {
+            return Err(NameError::KeyTooLong(text.len()));
+        }
+        if text.as_bytes().contains(&0) {
+            return Err(NameError::KeyNul);
+        }
+        Ok(())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,133 @@
+//! Where the layers above meet consensus: a Command goes in, its Outcome comes out, and in between it was
+//! agreed on, made durable, applied and published. `Solo` does it without consensus, for tests.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::batch::Batch;
+use crate::command::{Command, CommandGroup, Outcome};
+use crate::ids::{LogPosition, Revision};
+use crate::store::{Entry, Payload, State, StateWriter};
+
+/// Why a Command was not carried out, or not known to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// There is no leader, or this member is stopping. Nothing was proposed; a retry is safe.
+    #[error("no leader is known; try again")]
+    NoLeader,
+    /// The server is shutting down. Whether the Command was carried out is unknown; a retry with the same
+    /// idempotency key is safe.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// Too many callers wait already. Nothing was proposed.
+    #[error("too many writes are waiting; try again")]
+    Busy,
+    /// The Command alone exceeds what a log entry may hold. Nothing was proposed.
+    #[error("the write has {bytes} bytes, and at most {max_bytes} fit into the log")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// The disk is full. Nothing was proposed.
+    #[error("the disk is full: free some space, and writes go on by themselves")]
+    DiskFull,
+    /// This member's storage failed and it has stopped serving.
+    #[error("this member's storage failed: {0}")]
+    Broken(String),
+}
+
+/// What a proposal or barrier returns. Boxed, so that consensus can be a trait object.
+pub type Proposal<'a, T> = Pin<Box<dyn Future<Output = Result<T, ProposeError>> + Send + 'a>>;
+
+/// How this member stands in its cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// This member's id.
+    pub member_id: u64,
+    /// The leader it knows.
+    pub leader_id: Option<u64>,
+    /// The current term.
+    pub term: u64,
+    /// How long ago, in ms, it last had word of a quorum (as leader) or of the leader (as follower); `None`
+    /// if never since it started.
+    pub last_contact_ms: Option<u64>,
+    /// Bytes of the log on disk.
+    pub log_bytes: u64,
+}
+
+/// Consensus, as the service layer sees it.
+pub trait Propose: Send + Sync + 'static {
+    /// Has a Command agreed on and applied. When it returns `Ok`, the write is durable, applied on this
+    /// member and published to its watchers.
+    fn propose(&self, command: Command) -> Proposal<'_, Outcome>;
+
+    /// Returns when this member has applied every write that was acknowledged, by any member, before the
+    /// call: a read that follows is linearizable (Raft §8, read-index).
+    fn read_barrier(&self) -> Proposal<'_, ()>;
+
+    /// How this member stands now.
+    fn standing(&self) -> Standing;
+}
+
+/// Receives every Batch after its commit and before its callers are answered, in revision order.
+pub trait BatchSink: Send + Sync + 'static {
+    /// New Batches were committed.
+    fn publish(&self, batches: &[Arc<Batch>]);
+
+    /// The whole state was replaced (a snapshot was installed) and is at `revision` now. Changes in
+    /// between are not published.
+    fn reset(&self, revision: Revision);
+}
+
+/// Applies each Command at once, on the caller's thread, with no log. For tests of the layers above.
+pub struct Solo {
+    state: State,
+    inner: Mutex<(StateWriter, u64)>,
+    sink: Arc<dyn BatchSink>,
+}
+
+impl Solo {
+    /// Writes through `writer` and publishes to `sink`.
+    #[must_use]
+    pub fn new(state: State, writer: StateWriter, sink: Arc<dyn BatchSink>) -> Self {
+        let index = state.applied().index;
+        Self { state, inner: Mutex::new((writer, index)), sink }
+    }
+
+    fn apply(&self, command: Command) -> Result<Outcome, ProposeError> {
+        let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (writer, index) = &mut *guard;
+        *index += 1;
+        let entry = Entry {
+            position: LogPosition { term: 1, leader: 1, index: *index },
+            payload: Payload::Commands(CommandGroup { commands: vec![command] }),
+        };
+        let broken = |e: &dyn std::fmt::Display| ProposeError::Broken(e.to_string());
+        let mut run = writer.apply(vec![entry]).map_err(|e| broken(&e))?;
+        self.sink.publish(&run.batches);
+        run.outcomes.pop().and_then(|mut group| group.pop()).ok_or_else(|| broken(&"no outcome"))
+    }
+}
+
+impl Propose for Solo {
+    fn propose(&self, command: Command) -> Proposal<'_, Outcome> {
+        Box::pin(std::future::ready(self.apply(command)))
+    }
+
+    fn read_barrier(&self) -> Proposal<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            member_id: 1,
+            leader_id: Some(1),
+            term: self.state.applied().term,
+            last_contact_ms: Some(0),
+            log_bytes: 0,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Copying the whole state out of the store, and putting a copy in the place of the present one.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use heed::CompactionOption;
+
+use crate::error::StateError;
+use crate::hash::StateHash;
+use crate::ids::{LogPosition, Revision};
+use crate::store::{self, Persistence, State, StateWriter, Store, StoreOptions};
+
+/// What a copy of the state holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotContent {
+    /// The last log entry applied to it.
+    pub applied: LogPosition,
+    /// Its revision.
+    pub revision: Revision,
+    /// Its hash.
+    pub hash: StateHash,
+    /// The membership at that entry, in consensus' own encoding, and where it was applied.
+    pub membership: Option<(LogPosition, bytes::Bytes)>,
+}
+
+impl State {
+    /// Copies a consistent state into the directory `to` (which is made), without free pages, and syncs it.
+    /// Writes and reads go on meanwhile; pages they free are not reused until the copy is complete.
+    ///
+    /// # Errors
+    /// [`StateError`] when the copy could not be written whole; what is there of it is the caller's to remove.
+    pub fn copy_to(&self, to: &Path) -> Result<SnapshotContent, StateError> {
+        fs::create_dir_all(to).map_err(StateError::file(to))?;
+        let path = to.join("data.mdb");
+        let copy = self.store().env.copy_to_path(&path, CompactionOption::Enabled)?;
+        copy.sync_all().map_err(StateError::file(&path))?;
+        File::open(to).and_then(|dir| dir.sync_all()).map_err(StateError::file(to))?;
+        inspect(to, self.store().env.info().map_size)
+    }
+}
+
+/// Reads what a copy of the state holds.
+///
+/// # Errors
+/// [`StateError`] when it is none.
+pub fn inspect(dir: &Path, map_bytes: usize) -> Result<SnapshotContent, StateError> {
+    let options = StoreOptions {
+        dir: dir.to_owned(),
+        map_bytes,
+        persistence: Persistence::Lmdb,
+        durability: store::Durability::Log,
+        boot_id: String::new(),
+    };
+    let store = Store::open(dir, &options)?;
+    let txn = store.env.clone().static_read_txn()?;
+    let progress = crate::tables::meta::progress(&store.tables, &txn)?;
+    let membership = crate::tables::meta::membership(&store.tables, &txn)?;
+    let view = crate::view::View::new(std::sync::Arc::new(store), txn, progress);
+    Ok(SnapshotContent {
+        applied: view.applied(),
+        revision: view.revision(),
+        hash: view.hash()?,
+        membership,
+    })
+}
+
+impl StateWriter {
+    /// Replaces the whole state by a copy made with [`State::copy_to`]. The copy itself stays as it is. Views
+    /// that are open go on seeing the old state.
+    ///
+    /// # Errors
+    /// [`StateError`] when the copy can't be used; the present state stays.
+    pub fn install(&mut self, from: &Path) -> Result<(), StateError> {
+        let mut next = self.marker.clone();
+        next.generation += 1;
+        let dir = store::generation_dir(&self.options.dir, next.generation);
+        fs::create_dir_all(&dir).map_err(StateError::file(&dir))?;
+        let path = dir.join("data.mdb");
+        fs::copy(from.join("data.mdb"), &path).map_err(StateError::file(&path))?;
+        let store = Store::open(&dir, &self.options)?;
+        store.env.force_sync()?;
+        next.begin(&self.options)?;
+        let old = self.state.replace(store);
+        self.marker = next;
+        // Views of the old generation keep its file open; unlinking it is safe and frees it with the last one.
+        fs::remove_dir_all(&old.dir).map_err(StateError::file(&old.dir))
+    }
+}

@@ -1,0 +1,298 @@
+//! The store itself: opening it, the handle that reads ([`State`], cheap to clone) and the one that writes
+//! ([`StateWriter`], one a store). Only this file opens an LMDB environment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
+
+use crate::apply;
+use crate::batch::Batch;
+use crate::command::{CommandGroup, Outcome};
+use crate::error::StateError;
+use crate::hash::StateHash;
+use crate::ids::{LogPosition, Revision};
+use crate::marker::{self, Marker};
+use crate::tables::{self, Tables, meta};
+use crate::tx::Rows;
+use crate::view::View;
+
+/// Where the state is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// In LMDB in the store's directory.
+    Lmdb,
+    /// The same, in a directory that the caller throws away: never synced, not even when it is closed.
+    Memory,
+}
+
+/// What a commit of the state waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: the log and the snapshots are what is durable, and the state is rebuilt from them if the
+    /// machine went down.
+    Log,
+    /// The disk. Slower by 5 to 15 times; the state survives a power loss by itself.
+    Synced,
+}
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Directory of the store; made if it is not there.
+    pub dir: PathBuf,
+    /// Greatest size of the state's file in bytes; address space, not memory.
+    pub map_bytes: usize,
+    /// Where the state is kept.
+    pub persistence: Persistence,
+    /// What a commit waits for.
+    pub durability: Durability,
+    /// Names the boot of this machine's kernel. A state that was not closed cleanly is trusted only under the
+    /// boot that wrote it, because only then what was written but not synced is still there.
+    pub boot_id: String,
+}
+
+/// What was found when a store was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing: the store is new.
+    Created,
+    /// A state that can be trusted.
+    Kept,
+    /// A state that may lack writes, because the machine went down while it was open. It was set aside
+    /// and an empty one opened: install the newest snapshot and apply the log after it.
+    Discarded,
+}
+
+/// One log entry, as consensus hands it to the state.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its place in the log.
+    pub position: LogPosition,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// What a log entry carries.
+#[derive(Debug, Clone)]
+pub enum Payload {
+    /// Nothing; a new leader's first entry.
+    Blank,
+    /// The cluster's membership, in consensus' own encoding.
+    Membership(Bytes),
+    /// Writes.
+    Commands(CommandGroup),
+}
+
+/// What applying a run of entries yielded.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// For each entry the outcomes of its Commands, in order; empty for other payloads.
+    pub outcomes: Vec<Vec<Outcome>>,
+    /// What changed, one Batch a revision, in revision order.
+    pub batches: Vec<Arc<Batch>>,
+}
+
+/// One LMDB environment with its tables. Replaced as a whole when a snapshot is installed.
+pub(crate) struct Store {
+    pub(crate) env: Env<WithoutTls>,
+    pub(crate) tables: Tables,
+    pub(crate) dir: PathBuf,
+}
+
+/// Reads the state. Clones read the same store.
+#[derive(Clone)]
+pub struct State {
+    current: Arc<ArcSwap<Store>>,
+}
+
+/// Writes the state. There is one a store, and whoever holds it feeds it the log in order.
+pub struct StateWriter {
+    pub(crate) state: State,
+    pub(crate) options: StoreOptions,
+    pub(crate) marker: Marker,
+}
+
+/// Opens the store, or makes it.
+///
+/// # Errors
+/// [`StateError::Newer`], [`StateError::Corrupt`] or [`StateError::Lmdb`] for data that cannot be used, which
+/// is left as it was; [`StateError::InUse`] when this process has it open already.
+pub fn open(options: StoreOptions) -> Result<(State, StateWriter, Origin), StateError> {
+    fs::create_dir_all(&options.dir).map_err(StateError::file(&options.dir))?;
+    let (mut marker, origin) = marker::judge(&options)?;
+    if origin == Origin::Discarded {
+        marker.generation += 1;
+    }
+    let dir = generation_dir(&options.dir, marker.generation);
+    let store = Store::open(&dir, &options)?;
+    marker.begin(&options)?;
+    remove_other_generations(&options.dir, marker.generation)?;
+    let state = State { current: Arc::new(ArcSwap::from_pointee(store)) };
+    state.view()?;
+    Ok((state.clone(), StateWriter { state, options, marker }, origin))
+}
+
+/// The directory of one generation of the state; installing a snapshot begins another.
+pub(crate) fn generation_dir(dir: &Path, generation: u64) -> PathBuf {
+    dir.join(format!("gen-{generation:06}"))
+}
+
+pub(crate) fn remove_other_generations(dir: &Path, keep: u64) -> Result<(), StateError> {
+    let keep = generation_dir(dir, keep);
+    for found in fs::read_dir(dir).map_err(StateError::file(dir))? {
+        let path = found.map_err(StateError::file(dir))?.path();
+        let is_generation = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("gen-"));
+        if is_generation && path != keep {
+            fs::remove_dir_all(&path).map_err(StateError::file(&path))?;
+        }
+    }
+    Ok(())
+}
+
+impl Store {
+    pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StateError> {
+        fs::create_dir_all(dir).map_err(StateError::file(dir))?;
+        let env = open_env(dir, options)?;
+        let txn = env.write_txn()?;
+        let tables = env
+            .create_databases_and_commit(txn, |opener, txn| {
+                let tables = tables::create(opener, txn)?;
+                tables::check_format(&tables, txn)?;
+                Ok::<_, StateError>(CommitOrAbort::<_, ()>::Commit(tables))
+            })?
+            .commit()
+            .ok_or_else(|| StateError::corrupt("meta", "the tables could not be opened"))?;
+        Ok(Self { env, tables: Tables::from(tables), dir: dir.to_owned() })
+    }
+}
+
+/// Opens an LMDB environment.
+#[allow(unsafe_code)]
+fn open_env(dir: &Path, options: &StoreOptions) -> Result<Env<WithoutTls>, StateError> {
+    let mut open = EnvOpenOptions::new().read_txn_without_tls();
+    open.map_size(options.map_bytes).max_dbs(tables::MAX_TABLES).max_readers(1024);
+    // SAFETY: an environment is sound as long as no other process changes its files behind LMDB's back: the
+    // data directory is locked by its owner for as long as it is open, and heed refuses a second opening
+    // within this process. NO_SYNC gives up durability of this file (see `Durability`), not its soundness:
+    // a state that was open when the machine went down is set aside unread (see `marker`).
+    let opened = unsafe {
+        if options.persistence == Persistence::Memory || options.durability == Durability::Log {
+            open.flags(EnvFlags::NO_SYNC | EnvFlags::NO_MEM_INIT | EnvFlags::NO_READ_AHEAD);
+        } else {
+            open.flags(EnvFlags::NO_MEM_INIT | EnvFlags::NO_READ_AHEAD);
+        }
+        open.open(dir)
+    };
+    match opened {
+        Ok(env) => Ok(env),
+        Err(heed::Error::EnvAlreadyOpened) => Err(StateError::InUse),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl State {
+    /// Begins a read of the present state: one consistent view, to be dropped soon (a page at most), because
+    /// LMDB can't reuse pages that a view still sees.
+    ///
+    /// # Errors
+    /// [`StateError`] when the store is broken.
+    pub fn view(&self) -> Result<View, StateError> {
+        let store = self.current.load_full();
+        let txn: RoTxn<'static, WithoutTls> = store.env.clone().static_read_txn()?;
+        let progress = meta::progress(&store.tables, &txn)?;
+        Ok(View::new(store, txn, progress))
+    }
+
+    /// The position of the last applied entry; zeros for an empty or unreadable store.
+    #[must_use]
+    pub fn applied(&self) -> LogPosition {
+        self.view().map(|v| v.applied()).unwrap_or_default()
+    }
+
+    /// Bytes of the state's file that hold data, and bytes of the file.
+    ///
+    /// # Errors
+    /// [`StateError`] when the file can't be asked.
+    pub fn size_bytes(&self) -> Result<(u64, u64), StateError> {
+        let store = self.current.load();
+        let view = self.view()?;
+        let used = view.used_bytes()?;
+        Ok((used, store.env.real_disk_size()?))
+    }
+
+    pub(crate) fn store(&self) -> Arc<Store> {
+        self.current.load_full()
+    }
+
+    pub(crate) fn replace(&self, store: Store) -> Arc<Store> {
+        self.current.swap(Arc::new(store))
+    }
+}
+
+impl StateWriter {
+    /// The handle that reads what this one writes.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Applies a run of committed entries in one transaction. When it returns, all of it is visible to
+    /// readers; on an error none of it is, and the same run may be handed in again.
+    ///
+    /// # Errors
+    /// [`StateError::OutOfOrder`] unless the entries follow the last applied one without a gap; others when the
+    /// store is broken or out of space ([`StateError::is_out_of_space`]).
+    pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Run, StateError> {
+        let store = self.state.store();
+        let mut rows = Rows::begin(&store)?;
+        let mut run = Run::default();
+        for entry in entries {
+            let outcomes = apply::entry(&mut rows, entry, &mut run.batches)?;
+            run.outcomes.push(outcomes);
+        }
+        rows.commit()?;
+        Ok(run)
+    }
+
+    /// The last membership applied, in consensus' own encoding, and the position it was applied at.
+    ///
+    /// # Errors
+    /// [`StateError`] when the store is broken.
+    pub fn membership(&self) -> Result<Option<(LogPosition, Bytes)>, StateError> {
+        let store = self.state.store();
+        let txn = store.env.read_txn()?;
+        meta::membership(&store.tables, &txn)
+    }
+
+    /// The hash of the whole state.
+    ///
+    /// # Errors
+    /// [`StateError`] when the store is broken.
+    pub fn hash(&self) -> Result<StateHash, StateError> {
+        self.state.view()?.hash()
+    }
+
+    /// Syncs the state and marks it as closed cleanly, so that the next opening need not rebuild it.
+    ///
+    /// # Errors
+    /// [`StateError`] when it could not be synced; the next opening then decides by the boot.
+    pub fn close(self) -> Result<(), StateError> {
+        if self.options.persistence == Persistence::Memory {
+            return Ok(());
+        }
+        self.state.store().env.force_sync()?;
+        self.marker.end(&self.options)
+    }
+
+    /// The store's revision.
+    ///
+    /// # Errors
+    /// [`StateError`] when the store is broken.
+    pub fn revision(&self) -> Result<Revision, StateError> {
+        Ok(self.state.view()?.revision())
+    }
+}
