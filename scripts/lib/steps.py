@@ -21,6 +21,8 @@ CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+
 UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in [\d.]+s$", re.M)
 UNITTEST_FAILED = re.compile(r"\b(?:failures|errors|unexpected successes)=(\d+)")
 UNITTEST_SKIPPED = re.compile(r"\bskipped=(\d+)")
+# What a step measured, and a reader wants to see of a step that passed too.
+FIGURE = re.compile(r"^figure: (.*)$", re.M)
 # Where cargo's test harness shows the output of the tests that failed.
 CARGO_FAILURES = re.compile(r"^failures:\n.*?^test result: FAILED.*?$", re.M | re.S)
 
@@ -77,8 +79,11 @@ def run(steps, env, verbose):
         log = logs / f"{step.name}.log"
         since = time.monotonic()
         ok = _run_step(step, env, log, verbose)
-        counted = count(log.read_text(errors="replace"), ok)
+        output = log.read_text(errors="replace")
+        counted = count(output, ok)
         total += counted
+        for figure in FIGURE.findall(output):
+            print(f"   {figure}", flush=True)
         verdict = "ok" if ok else "FAILED"
         tests = f", {counted}" if counted.passed + counted.failed + counted.skipped > 1 else ""
         print(f"   {verdict} after {time.monotonic() - since:.1f} s{tests}", flush=True)
