@@ -1,0 +1,118 @@
+//! A store in a directory of its own, and short ways to say Commands.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use konsul_state::command::{
+    self, KeySpan, KvDelete, KvDeleteRange, KvOperation, KvPut, KvTxn, TrimHistory, command::Op, kv_operation,
+    outcome, refusal,
+};
+use konsul_state::store::{self, StoreOptions};
+use konsul_state::{
+    Batch, Command, CommandGroup, Durability, Entry, Key, LogPosition, Namespace, Origin, Outcome, Payload,
+    Persistence, State, StateWriter,
+};
+use tempfile::TempDir;
+
+pub struct Fixture {
+    pub dir: TempDir,
+    pub state: State,
+    pub writer: StateWriter,
+    pub batches: Vec<Arc<Batch>>,
+    pub index: u64,
+    pub time_ms: u64,
+}
+
+pub fn options(dir: &Path, boot_id: &str) -> StoreOptions {
+    StoreOptions {
+        dir: dir.to_owned(),
+        map_bytes: 1 << 30,
+        persistence: Persistence::Lmdb,
+        durability: Durability::Log,
+        boot_id: boot_id.to_owned(),
+    }
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, writer, origin) = store::open(options(dir.path(), "boot")).unwrap();
+        assert_eq!(origin, Origin::Created);
+        Self { dir, state, writer, batches: Vec::new(), index: 0, time_ms: 1_000 }
+    }
+
+    pub fn entry(&mut self, payload: Payload) -> Entry {
+        self.index += 1;
+        Entry { position: LogPosition { term: 1, leader: 1, index: self.index }, payload }
+    }
+
+    /// Applies one Command and keeps its Batch.
+    pub fn apply(&mut self, command: Command) -> Outcome {
+        let entry = self.entry(Payload::Commands(CommandGroup { commands: vec![command] }));
+        let mut run = self.writer.apply(vec![entry]).unwrap();
+        self.batches.append(&mut run.batches);
+        run.outcomes.pop().unwrap().pop().unwrap()
+    }
+
+    pub fn kv(&mut self, then: Vec<KvOperation>) -> Outcome {
+        let command = self.command(kv_txn(then));
+        self.apply(command)
+    }
+
+    pub fn command(&mut self, op: Op) -> Command {
+        self.time_ms += 1;
+        Command { format: command::FORMAT, time_ms: self.time_ms, op: Some(op), ..Command::default() }
+    }
+
+    pub fn put(&mut self, key: &str, value: &str) -> u64 {
+        let outcome = self.kv(vec![put(key, value)]);
+        assert!(matches!(outcome.result, Some(outcome::Result::Kv(_))), "{outcome:?}");
+        outcome.revision
+    }
+
+    pub fn get(&self, key: &str, at: Option<u64>) -> Option<String> {
+        let view = self.state.view().unwrap();
+        let found = view.kv_get(&ns(), &Key::parse(key).unwrap(), at.map(konsul_state::Revision)).unwrap();
+        found.map(|record| String::from_utf8(record.value.to_vec()).unwrap())
+    }
+
+    pub fn compact(&mut self, revision: u64) -> Outcome {
+        let command = self.command(Op::Compact(command::Compact { revision }));
+        self.apply(command)
+    }
+
+    pub fn trim(&mut self, max_rows: u32) -> Outcome {
+        let command = self.command(Op::TrimHistory(TrimHistory { max_rows }));
+        self.apply(command)
+    }
+}
+
+pub fn ns() -> Namespace {
+    Namespace::parse("").unwrap()
+}
+
+pub fn kv_txn(then: Vec<KvOperation>) -> Op {
+    Op::Kv(KvTxn { namespace: "default".into(), then, ..KvTxn::default() })
+}
+
+pub fn put(key: &str, value: &str) -> KvOperation {
+    let put = KvPut { key: key.into(), value: value.to_owned().into(), previous: true, ..KvPut::default() };
+    KvOperation { op: Some(kv_operation::Op::Put(put)) }
+}
+
+pub fn delete(key: &str) -> KvOperation {
+    let delete = KvDelete { key: key.into(), previous: true, ..KvDelete::default() };
+    KvOperation { op: Some(kv_operation::Op::Delete(delete)) }
+}
+
+pub fn delete_range(span: KeySpan) -> KvOperation {
+    let range = KvDeleteRange { span: Some(span), ..KvDeleteRange::default() };
+    KvOperation { op: Some(kv_operation::Op::DeleteRange(range)) }
+}
+
+pub fn refused(outcome: &Outcome) -> &refusal::Reason {
+    match &outcome.result {
+        Some(outcome::Result::Refused(refusal)) => refusal.reason.as_ref().unwrap(),
+        other => panic!("not refused: {other:?}"),
+    }
+}

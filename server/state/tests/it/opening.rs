@@ -1,0 +1,73 @@
+//! Opening a store: what is trusted, what is set aside, what is refused.
+
+use std::fs;
+
+use konsul_state::store::{self, Origin};
+use konsul_state::{Entry, LogPosition, Payload, StateError};
+
+use crate::fixture::{Fixture, options};
+
+#[test]
+fn a_closed_store_is_kept_whatever_the_boot() {
+    let mut f = Fixture::new();
+    f.put("a", "1");
+    let hash = f.writer.hash().unwrap();
+    let Fixture { dir, state, writer, .. } = f;
+    writer.close().unwrap();
+    drop(state);
+    let (_, writer, origin) = store::open(options(dir.path(), "another boot")).unwrap();
+    assert_eq!((origin, writer.hash().unwrap()), (Origin::Kept, hash));
+}
+
+#[test]
+fn an_open_store_is_kept_under_the_same_boot_and_set_aside_under_another() {
+    for (boot, expected, entries) in [("boot", Origin::Kept, 1), ("another boot", Origin::Discarded, 0)] {
+        let mut f = Fixture::new();
+        f.put("a", "1");
+        let Fixture { dir, state, writer, .. } = f;
+        drop((state, writer));
+        let (state, _writer, origin) = store::open(options(dir.path(), boot)).unwrap();
+        assert_eq!((origin, state.view().unwrap().entries().unwrap()), (expected, entries));
+    }
+}
+
+#[test]
+fn a_store_is_opened_once_at_a_time() {
+    let f = Fixture::new();
+    assert!(matches!(store::open(options(f.dir.path(), "boot")), Err(StateError::InUse)));
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_left_as_it_was() {
+    let mut f = Fixture::new();
+    f.put("a", "1");
+    let Fixture { dir, state, writer, .. } = f;
+    writer.close().unwrap();
+    drop(state);
+    let data = dir.path().join("gen-000001").join("data.mdb");
+    let mut bytes = fs::read(&data).unwrap();
+    bytes[..4096 * 2].fill(0xAB);
+    fs::write(&data, &bytes).unwrap();
+    let error = store::open(options(dir.path(), "boot")).err().unwrap();
+    assert!(matches!(error, StateError::Lmdb(_)), "{error}");
+    assert_eq!(fs::read(&data).unwrap(), bytes);
+}
+
+#[test]
+fn a_foreign_marker_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("MARKER"), "something else").unwrap();
+    let error = store::open(options(dir.path(), "boot")).err().unwrap();
+    assert!(matches!(error, StateError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn entries_come_in_order_or_not_at_all() {
+    let mut f = Fixture::new();
+    f.put("a", "1");
+    for index in [1, 3] {
+        let entry = Entry { position: LogPosition { term: 1, leader: 1, index }, payload: Payload::Blank };
+        let error = f.writer.apply(vec![entry]).unwrap_err();
+        assert!(matches!(error, StateError::OutOfOrder { expected: 2, .. }), "{error}");
+    }
+}

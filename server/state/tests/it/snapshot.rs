@@ -1,0 +1,40 @@
+//! Copies of the state and putting them in place.
+
+use bytes::Bytes;
+use konsul_state::snapshot::inspect;
+use konsul_state::store::{self, Origin};
+use konsul_state::{Payload, Revision};
+
+use crate::fixture::{Fixture, options};
+
+#[test]
+fn a_copy_is_the_state_and_replaces_another() {
+    let mut f = Fixture::new();
+    for n in 0..100 {
+        f.put(&format!("k{n}"), "v");
+    }
+    let membership = f.entry(Payload::Membership(Bytes::from_static(b"who is in")));
+    let at = membership.position;
+    f.writer.apply(vec![membership]).unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let content = f.state.copy_to(&to.path().join("copy")).unwrap();
+    assert_eq!((content.revision, content.applied), (Revision(100), at));
+    assert_eq!(content.membership, Some((at, Bytes::from_static(b"who is in"))));
+    assert_eq!(content.hash, f.writer.hash().unwrap());
+
+    let mut other = Fixture::new();
+    other.put("gone", "x");
+    let old_view = other.state.view().unwrap();
+    other.writer.install(&to.path().join("copy")).unwrap();
+    assert_eq!(old_view.revision(), Revision(1));
+    drop(old_view);
+    assert_eq!(other.writer.hash().unwrap(), content.hash);
+    assert_eq!(other.get("gone", None), None);
+    assert_eq!(other.get("k7", None).as_deref(), Some("v"));
+    assert_eq!(inspect(&to.path().join("copy"), 1 << 30).unwrap(), content);
+
+    let Fixture { dir, state, writer, .. } = other;
+    drop((state, writer));
+    let (_, writer, origin) = store::open(options(dir.path(), "boot")).unwrap();
+    assert_eq!((origin, writer.hash().unwrap()), (Origin::Kept, content.hash));
+}
