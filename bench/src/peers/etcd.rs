@@ -1,0 +1,114 @@
+//! etcd, through stubs generated from `proto/etcd.proto`.
+
+use bytes::Bytes;
+use tokio_stream::StreamExt;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use self::api::kv_client::KvClient;
+use self::api::watch_client::WatchClient;
+use super::{CasOutcome, Freshness, Target, Watching, ended};
+
+#[allow(missing_docs)]
+mod api {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// A connection to etcd.
+#[derive(Debug, Clone)]
+pub(crate) struct Etcd {
+    kv: KvClient<Channel>,
+    watch: WatchClient<Channel>,
+}
+
+/// An open watch on etcd.
+#[derive(Debug)]
+pub(crate) struct EtcdWatch(Streaming<api::WatchResponse>);
+
+impl Target for Etcd {
+    type Watch = EtcdWatch;
+
+    fn new(channel: Channel) -> Self {
+        Self { kv: KvClient::new(channel.clone()), watch: WatchClient::new(channel) }
+    }
+
+    async fn put(&mut self, key: String, value: Bytes) -> Result<(), Status> {
+        self.kv.put(api::PutRequest { key: key.into(), value }).await.map(|_| ())
+    }
+
+    async fn get(&mut self, key: String, freshness: Freshness) -> Result<Option<Bytes>, Status> {
+        let request = api::RangeRequest { key: key.into(), serializable: freshness == Freshness::Stale };
+        let mut response = self.kv.range(request).await?.into_inner();
+        Ok(response.kvs.pop().map(|entry| entry.value))
+    }
+
+    async fn cas(&mut self, key: String, mod_revision: u64, value: Bytes) -> Result<CasOutcome, Status> {
+        let key = Bytes::from(key);
+        let revision = i64::try_from(mod_revision).map_err(|_| Status::out_of_range("revision"))?;
+        let compare = api::Compare {
+            result: api::compare::CompareResult::Equal.into(),
+            target: api::compare::CompareTarget::Mod.into(),
+            key: key.clone(),
+            target_union: Some(api::compare::TargetUnion::ModRevision(revision)),
+        };
+        let read = api::RangeRequest { key: key.clone(), serializable: false };
+        let request = api::TxnRequest {
+            compare: vec![compare],
+            success: vec![put(key, value)],
+            failure: vec![api::RequestOp { request: Some(api::request_op::Request::RequestRange(read)) }],
+        };
+        let response = self.kv.txn(request).await?.into_inner();
+        let mod_revision = if response.succeeded {
+            response.header.map(|header| header.revision)
+        } else {
+            found_revision(&response)
+        };
+        let mod_revision = u64::try_from(mod_revision.unwrap_or(0)).unwrap_or(0);
+        Ok(CasOutcome { succeeded: response.succeeded, mod_revision })
+    }
+
+    async fn put_all(&mut self, keys: Vec<String>, value: Bytes) -> Result<(), Status> {
+        let success = keys.into_iter().map(|key| put(key.into(), value.clone())).collect();
+        let request = api::TxnRequest { success, ..Default::default() };
+        self.kv.txn(request).await.map(|_| ())
+    }
+
+    async fn watch(&mut self, key: String) -> Result<EtcdWatch, Status> {
+        let create = api::WatchCreateRequest { key: key.into() };
+        let request = api::WatchRequest {
+            request_union: Some(api::watch_request::RequestUnion::CreateRequest(create)),
+        };
+        // The request stream stays open: its end would end the watch.
+        let requests = tokio_stream::once(request).chain(tokio_stream::pending());
+        let mut stream = self.watch.watch(requests).await?.into_inner();
+        let opened = stream.message().await?.ok_or_else(ended)?;
+        if !opened.created || opened.canceled {
+            return Err(Status::aborted(format!("etcd refused the watch: {}", opened.cancel_reason)));
+        }
+        Ok(EtcdWatch(stream))
+    }
+}
+
+impl Watching for EtcdWatch {
+    async fn next(&mut self, values: &mut Vec<Bytes>) -> Result<(), Status> {
+        let message = self.0.message().await?.ok_or_else(ended)?;
+        if message.canceled {
+            return Err(Status::aborted(format!("etcd ended the watch: {}", message.cancel_reason)));
+        }
+        values.extend(message.events.into_iter().filter_map(|event| event.kv).map(|kv| kv.value));
+        Ok(())
+    }
+}
+
+/// A put as an operation of a transaction.
+fn put(key: Bytes, value: Bytes) -> api::RequestOp {
+    api::RequestOp { request: Some(api::request_op::Request::RequestPut(api::PutRequest { key, value })) }
+}
+
+/// The modify revision that a transaction's read found.
+fn found_revision(response: &api::TxnResponse) -> Option<i64> {
+    match response.responses.first()?.response.as_ref()? {
+        api::response_op::Response::ResponseRange(range) => Some(range.kvs.first()?.mod_revision),
+        api::response_op::Response::ResponsePut(_) => None,
+    }
+}

@@ -1,0 +1,120 @@
+//! Konsul, through the raw stubs of konsul-proto.
+
+use bytes::Bytes;
+use konsul_proto::v1;
+use konsul_proto::v1::kv_client::KvClient;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status, Streaming};
+
+use super::{CasOutcome, Freshness, Target, Watching, ended};
+
+/// A connection to Konsul, or to the bare server, which speaks the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Konsul(KvClient<Channel>);
+
+/// An open watch on Konsul.
+#[derive(Debug)]
+pub(crate) struct KonsulWatch(Streaming<v1::WatchResponse>);
+
+impl Konsul {
+    /// Writes one key with an idempotency key, as Konsul's SDKs do.
+    ///
+    /// # Errors
+    /// The server's status; INVALID_ARGUMENT when the idempotency key is not printable ASCII.
+    pub(crate) async fn put_idempotent(&mut self, key: String, value: Bytes, id: &str) -> Result<(), Status> {
+        let id = AsciiMetadataValue::try_from(id)
+            .map_err(|_| Status::invalid_argument("the idempotency key is not printable ASCII"))?;
+        let mut request = Request::new(v1::PutRequest { key, value, ..Default::default() });
+        request.metadata_mut().insert("idempotency-key", id);
+        self.0.put(request).await.map(|_| ())
+    }
+}
+
+impl Target for Konsul {
+    type Watch = KonsulWatch;
+
+    fn new(channel: Channel) -> Self {
+        Self(KvClient::new(channel))
+    }
+
+    async fn put(&mut self, key: String, value: Bytes) -> Result<(), Status> {
+        self.0.put(v1::PutRequest { key, value, ..Default::default() }).await.map(|_| ())
+    }
+
+    async fn get(&mut self, key: String, freshness: Freshness) -> Result<Option<Bytes>, Status> {
+        let read = match freshness {
+            Freshness::Linearizable => None,
+            Freshness::Stale => {
+                Some(v1::ReadOptions { consistency: v1::Consistency::Stale.into(), ..Default::default() })
+            }
+        };
+        match self.0.get(v1::GetRequest { key, read, ..Default::default() }).await {
+            Ok(response) => Ok(response.into_inner().entry.map(|entry| entry.value)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    async fn cas(&mut self, key: String, mod_revision: u64, value: Bytes) -> Result<CasOutcome, Status> {
+        let compare = v1::Compare {
+            key: key.clone(),
+            operator: v1::compare::Operator::Equal.into(),
+            target: Some(v1::compare::Target::ModRevision(mod_revision)),
+        };
+        let read = v1::operation::Operation::Get(v1::GetOperation { key: key.clone() });
+        let request = v1::TxnRequest {
+            compare: vec![compare],
+            then: vec![put(key, value)],
+            otherwise: vec![v1::Operation { operation: Some(read) }],
+            ..Default::default()
+        };
+        let response = self.0.txn(request).await?.into_inner();
+        let mod_revision =
+            if response.succeeded { response.revision } else { found_revision(&response).unwrap_or(0) };
+        Ok(CasOutcome { succeeded: response.succeeded, mod_revision })
+    }
+
+    async fn put_all(&mut self, keys: Vec<String>, value: Bytes) -> Result<(), Status> {
+        let then = keys.into_iter().map(|key| put(key, value.clone())).collect();
+        self.0.txn(v1::TxnRequest { then, ..Default::default() }).await.map(|_| ())
+    }
+
+    async fn watch(&mut self, key: String) -> Result<KonsulWatch, Status> {
+        let target =
+            v1::WatchTarget { selector: Some(v1::watch_target::Selector::Key(key)), ..Default::default() };
+        let request = v1::WatchRequest { targets: vec![target], ..Default::default() };
+        let mut stream = self.0.watch(request).await?.into_inner();
+        let opened = stream.message().await?.ok_or_else(ended)?;
+        if opened.kind() != v1::watch_response::Kind::Opened {
+            return Err(Status::aborted(format!("the watch began with {:?}", opened.kind())));
+        }
+        Ok(KonsulWatch(stream))
+    }
+}
+
+impl Watching for KonsulWatch {
+    async fn next(&mut self, values: &mut Vec<Bytes>) -> Result<(), Status> {
+        let message = self.0.message().await?.ok_or_else(ended)?;
+        if message.kind() == v1::watch_response::Kind::Ended {
+            return Err(Status::aborted("Konsul ended the watch"));
+        }
+        let entries = message.events.into_iter().filter_map(|event| event.entry);
+        values.extend(entries.map(|entry| entry.value));
+        Ok(())
+    }
+}
+
+/// A put as an operation of a transaction.
+fn put(key: String, value: Bytes) -> v1::Operation {
+    let put = v1::PutOperation { key, value, ..Default::default() };
+    v1::Operation { operation: Some(v1::operation::Operation::Put(put)) }
+}
+
+/// The modify revision that a transaction's read found.
+fn found_revision(response: &v1::TxnResponse) -> Option<u64> {
+    match response.results.first()?.result.as_ref()? {
+        v1::operation_result::Result::Get(found) => Some(found.entry.as_ref()?.mod_revision),
+        _ => None,
+    }
+}
