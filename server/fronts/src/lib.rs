@@ -1,1 +1,18 @@
-//! Everything that speaks: the listener, the metrics and health pages.
+//! Everything that speaks. A front turns a protocol into calls of the Door and its answers back; it means
+//! nothing by itself, reads no state and names no RPC.
+//!
+//! # Layout
+//! - [`listener`]: accepts connections and hands them to the runtimes that serve calls.
+//! - `connection`: HTTP/1 and HTTP/2 on one connection, with its bounds and its graceful end.
+//! - [`port`]: what is spoken on the one port: gRPC goes to the Door, the rest to the pages.
+//! - [`pages`]: `/metrics`, `/health/live`, `/health/ready`.
+
+mod connection;
+
+pub mod listener;
+pub mod pages;
+pub mod port;
+
+pub use listener::{Bounds, Listener};
+pub use pages::Probe;
+pub use port::Port;

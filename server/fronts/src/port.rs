@@ -1,0 +1,70 @@
+//! What is spoken on the one port: gRPC by its content type goes to the Door, everything else to the pages.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::transport::server::TcpConnectInfo;
+use tower::{Service, ServiceExt};
+
+/// The services of the port. Cheap to clone.
+#[derive(Clone)]
+pub struct Port {
+    door: Routes,
+    pages: Router,
+}
+
+impl Port {
+    /// Puts the Door and the pages on one port.
+    #[must_use]
+    pub fn new(door: Routes, pages: Router) -> Self {
+        Self { door, pages }
+    }
+
+    /// The service of one connection.
+    pub(crate) fn on_connection(self, info: TcpConnectInfo) -> OnConnection {
+        OnConnection { port: self, info }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct OnConnection {
+    port: Port,
+    info: TcpConnectInfo,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl Service<Request<Incoming>> for OnConnection {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Both services below are always ready: their bounds are kept per call.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> Answer {
+        if is_grpc(&request) {
+            request.extensions_mut().insert(self.info.clone());
+            return Box::pin(self.port.door.call(request));
+        }
+        let pages = self.port.pages.clone();
+        Box::pin(async move {
+            let answer = pages.oneshot(request.map(axum::body::Body::new)).await?;
+            Ok(answer.map(Body::new))
+        })
+    }
+}
+
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
