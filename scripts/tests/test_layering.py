@@ -109,11 +109,12 @@ class Layering(unittest.TestCase):
         self.workspace.append("server/fronts/src/lib.rs", 'const GET: &str = "/konsul.v1.KV/Get";\n')
         self.assert_found("server/fronts/src/lib.rs:2: konsul-fronts names no service of the API, but here is konsul.v1.KV")
 
-    def test_two_layers_meet_outside_boot(self):
-        both = "use konsul_raft::Node;\n\nuse konsul_service::Hub;\n"
-        self.workspace.write("server/src/boot.rs", both)
-        self.workspace.write("server/src/telemetry.rs", both)
-        self.assert_found("server/src/telemetry.rs:3: only src/boot.rs may know konsul-raft and konsul-service")
+    def test_all_layers_meet_outside_boot(self):
+        two = "use konsul_service::Limits;\nuse konsul_fronts::Bounds;\n"
+        self.workspace.write("server/src/config/mod.rs", two)
+        self.workspace.write("server/src/boot.rs", f"{two}use konsul_raft::Node;\n")
+        self.workspace.write("server/src/telemetry.rs", f"{two}\nuse konsul_raft::Node;\n")
+        self.assert_found("server/src/telemetry.rs:4: only src/boot.rs may know konsul-raft, konsul-service, konsul-fronts together")
 
 
 if __name__ == "__main__":
