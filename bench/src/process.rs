@@ -1,5 +1,5 @@
-//! Starting, watching and ending the measured servers: child processes on free ports of the loopback, each with
-//! its data and its log in a directory of its own. Nothing here knows a row.
+//! Starting, watching and ending the measured servers: child processes on free ports of the loopback, each
+//! with its data and its log in a directory of its own. Nothing here knows a row.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};

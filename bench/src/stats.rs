@@ -27,7 +27,8 @@ impl Latencies {
         self.0.len()
     }
 
-    /// The smallest sample that at least the fraction `share` (0 to 1) of all samples don't exceed, in milliseconds (nearest rank). 0 of nothing.
+    /// The smallest sample that at least the fraction `share` (0 to 1) of all samples don't exceed, in
+    /// milliseconds (nearest rank). 0 of nothing.
     pub(crate) fn percentile_ms(&self, share: f64) -> f64 {
         let rank = (self.0.len() as f64 * share).ceil() as usize;
         let sample = self.0.get(rank.saturating_sub(1)).copied().unwrap_or(0);

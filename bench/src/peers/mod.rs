@@ -73,7 +73,8 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
         freshness: Freshness,
     ) -> impl Future<Output = Result<Option<Bytes>, Status>> + Send;
 
-    /// Writes the key if its modify revision is `mod_revision` (0: it does not exist), otherwise reads its revision, in one transaction.
+    /// Writes the key if its modify revision is `mod_revision` (0: it does not exist), otherwise reads its
+    /// revision, in one transaction.
     fn cas(
         &mut self,
         key: String,

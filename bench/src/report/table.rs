@@ -21,9 +21,10 @@ fn conditions(report: &Report) -> String {
     let Conditions { etcd, konsul, processors, memory_bytes, kernel, file_system, .. } = &report.conditions;
     let Conditions { rounds, seconds, client_threads, connections, bare_runtimes, .. } = &report.conditions;
     format!(
-        "Measured {started} on {processors} processors, {memory}, {file_system}, Linux {kernel}; client and servers share \
-         them.\n{etcd}; {konsul}. Medians of {rounds} rounds of {seconds} s in turns; {client_threads} client threads, \
-         {connections} connections, the bare server on {bare_runtimes} threads.\n",
+        "Measured {started} on {processors} processors, {memory}, {file_system}, Linux {kernel}; client and \
+         servers share them.\n{etcd}; {konsul}. Medians of {rounds} rounds of {seconds} s in turns; \
+         {client_threads} client threads, {connections} connections, the bare server on {bare_runtimes} \
+         threads.\n",
         started = report.started,
         memory = bytes(*memory_bytes as f64),
     )
@@ -93,8 +94,13 @@ fn mark(verdicts: &[Verdict]) -> &'static str {
 }
 
 fn misses(report: &Report) -> String {
-    let judged = GOALS.iter().filter_map(|goal| Some((goal, goal.verdict(report)?)));
+    let judged: Vec<(&Goal, Verdict)> =
+        GOALS.iter().filter_map(|goal| Some((goal, goal.verdict(report)?))).collect();
+    if judged.is_empty() {
+        return "Nothing was judged: that takes Konsul and what it is compared with.\n".to_owned();
+    }
     let missed: Vec<String> = judged
+        .iter()
         .filter(|(_, verdict)| verdict.must == Some(false))
         .map(|(goal, verdict)| {
             let label = report.lines.iter().find(|line| line.id == goal.line).map_or(goal.line, |l| &l.label);

@@ -1,6 +1,6 @@
 //! Row: one writer to 1,000 watchers of one key. The writer has one put in flight and is at most `lead` puts
-//! ahead of what has been delivered: 1 shows the latency, 64 what a peer gains from batching. A latency runs from before the put
-//! is sent until the watcher has the event, so it holds the put as well.
+//! ahead of what has been delivered: 1 (lock step) shows the latency, 64 what a peer gains from batching. A
+//! latency runs from before the put is sent until the watcher has the event, so it holds the put as well.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,7 +57,11 @@ struct Feed {
 
 impl Measure for FanOut {
     fn name(&self) -> String {
-        format!("1 writer → {} watchers, up to {} put(s) ahead", self.watchers, self.lead)
+        let lead = match self.lead {
+            1 => "in lock step".to_owned(),
+            lead => format!("up to {lead} puts ahead"),
+        };
+        format!("1 writer → {} watchers, {lead}", self.watchers)
     }
 
     fn round<T: Target>(&self, bench: &Bench, server: &Server) -> Result<Vec<Figure>> {

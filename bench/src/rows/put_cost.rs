@@ -1,5 +1,5 @@
-//! Row: what a put costs among many keys, compared with among few: server CPU time of random puts, 256 in flight, at
-//! 100,000 keys and at a million (ten million with `--full`, then of Konsul alone).
+//! Row: what a put costs among many keys, compared with among few: server CPU time of random puts, 256 in
+//! flight, at 100,000 keys and at a million (ten million with `--full`, then of Konsul alone).
 
 use std::fs;
 

@@ -1,5 +1,6 @@
-//! Row: 10,000 watchers, each on a stream and a key of its own. What a watcher costs in memory, and what all of them cost the writers:
-//! 1,000 puts a second on the watched keys, and as many puts as go on keys nobody watches.
+//! Row: 10,000 watchers, each on a stream and a key of its own. What a watcher costs in memory, and what all
+//! of them cost the writers: 1,000 puts a second on the watched keys, and as many puts as go on keys that
+//! nobody watches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -190,8 +191,8 @@ async fn count(mut watch: impl Watching, events: Arc<AtomicU64>) {
     }
 }
 
-/// Puts on random watched keys at a steady pace, whether earlier ones are answered or not. A latency runs from when the put was due.
-/// Also returns how many puts were made in all.
+/// Puts on random watched keys at a steady pace, whether earlier ones are answered or not. A latency runs
+/// from when the put was due. Also returns how many puts were made in all.
 fn pace<T: Target>(bench: &Bench, server: &Server, keys: u64) -> Result<(Latencies, u64)> {
     let window = Window::of(&bench.client);
     let pacing = async {
