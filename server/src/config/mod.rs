@@ -1,0 +1,133 @@
+//! Every setting of a server: its name, default and meaning, once. The file, the environment and the flags
+//! all end in here; nothing else reads them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use konsul_state::{Durability, Persistence};
+
+mod sources;
+mod table;
+mod value;
+
+pub use sources::{ConfigError, Flags, load};
+pub use table::{SETTINGS, Setting};
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Whether this is a throwaway server for development.
+    pub dev: bool,
+    /// `[server]`
+    pub server: ServerSettings,
+    /// `[store]`
+    pub store: StoreSettings,
+    /// `[raft]`
+    pub raft: RaftSettings,
+    /// `[limits]`
+    pub limits: konsul_service::Limits,
+    /// `[log]`
+    pub log: LogSettings,
+}
+
+/// The process and its listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerSettings {
+    /// Where everything but DNS is spoken.
+    pub listen: SocketAddr,
+    /// Where everything that must last is kept.
+    pub data_dir: PathBuf,
+    /// A file that is told the bound address.
+    pub address_file: Option<PathBuf>,
+    /// Runtimes that serve calls; 0 chooses by the number of cores.
+    pub runtimes: usize,
+    /// What a connection may take.
+    pub bounds: konsul_fronts::Bounds,
+}
+
+/// How the state is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreSettings {
+    /// Where.
+    pub persistence: Persistence,
+    /// What a commit waits for.
+    pub durability: Durability,
+}
+
+/// How writes are agreed on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RaftSettings {
+    /// Most writes that wait to be put into the log.
+    pub max_waiting_writes: usize,
+    /// Most log entries that are being synced at a time.
+    pub max_entries_in_flight: usize,
+    /// Least bytes of log after which a snapshot is taken.
+    pub snapshot_log_bytes: u64,
+    /// Free bytes of the disk below which writes are refused.
+    pub disk_reserve_bytes: u64,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogSettings {
+    /// A level or a filter of `tracing`.
+    pub filter: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One line of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            dev: false,
+            server: ServerSettings {
+                listen: SocketAddr::from(([127, 0, 0, 1], 8500)),
+                data_dir: PathBuf::from("./konsul-data"),
+                address_file: None,
+                runtimes: 0,
+                bounds: konsul_fronts::Bounds::default(),
+            },
+            store: StoreSettings { persistence: Persistence::Lmdb, durability: Durability::Log },
+            raft: RaftSettings {
+                max_waiting_writes: 16_384,
+                max_entries_in_flight: 2,
+                snapshot_log_bytes: 64 << 20,
+                disk_reserve_bytes: 64 << 20,
+            },
+            limits: konsul_service::Limits::default(),
+            log: LogSettings { filter: "info".to_owned(), format: LogFormat::Auto },
+        }
+    }
+}
+
+impl Settings {
+    /// Runtimes that serve calls, as set or as measured to be best: one up to three cores (it serves calls and
+    /// drives Raft while syncing and applying have threads of their own), and one for every two beyond.
+    #[must_use]
+    pub fn runtimes(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        match self.server.runtimes {
+            0 => (cores / 2).max(1),
+            set => set,
+        }
+    }
+
+    /// What no single setting can be blamed for.
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.dev && !self.server.listen.ip().is_loopback() {
+            return Err(ConfigError::DevBeyondLoopback { listen: self.server.listen });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+//! Log lines: text on a terminal, one JSON object a line otherwise, always on stderr.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::{fmt, prelude::*};
+
+use crate::config::{LogFormat, LogSettings};
+
+/// Consensus tells every step at `info`, which is noise to an operator unless asked for.
+const QUIET: &str = "openraft=warn,raft_engine=warn";
+
+/// Starts writing logs, for the whole process.
+///
+/// # Errors
+/// When somebody else did before.
+pub fn start_logs(settings: &LogSettings) -> Result<(), TryInitError> {
+    let filter = match settings.filter.contains("openraft") {
+        true => EnvFilter::new(&settings.filter),
+        false => EnvFilter::new(format!("{QUIET},{}", settings.filter)),
+    };
+    let terminal = std::io::stderr().is_terminal();
+    let text = match settings.format {
+        LogFormat::Auto => terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let subscriber = tracing_subscriber::registry().with(filter);
+    match text {
+        true => subscriber.with(lines.with_ansi(colour)).try_init(),
+        false => subscriber.with(lines.json().flatten_event(true)).try_init(),
+    }
+}
