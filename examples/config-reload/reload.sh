@@ -22,7 +22,7 @@ rm -rf "$candidate"
 mkdir -p "$candidate/tmp"
 cp -r "$prefix/live/nginx.conf" "$prefix/live/sites" "$candidate/"
 case $KONSUL_EVENT in
-  put) jq --join-output .entry.value | base64 --decode >"$candidate/sites/$name" ;;
+  put) jq --join-output '.entry.value // ""' | base64 --decode >"$candidate/sites/$name" ;;
   delete) rm -f "$candidate/sites/$name" ;;
 esac
 

@@ -4,14 +4,14 @@
 # KONSUL_ADDR says where the server is. NGINX_PREFIX is nginx's folder, a temporary one unless set.
 set -euo pipefail
 
-here=$(cd "$(dirname "$0")" && pwd)
+cd "$(dirname "$0")"
 PATH=$PATH:/usr/sbin
 export NGINX_PREFIX=${NGINX_PREFIX:-$(mktemp -d -t konsul-nginx-XXXXXX)}
 
 # Nothing is kept from an earlier run: Konsul has the sites, and sends them as the initial state.
 rm -rf "$NGINX_PREFIX/live"
 mkdir -p "$NGINX_PREFIX/live/sites" "$NGINX_PREFIX/live/tmp"
-cp "$here/nginx.conf" "$NGINX_PREFIX/live/"
+cp nginx.conf "$NGINX_PREFIX/live/"
 
 children=()
 end() {
@@ -30,7 +30,7 @@ for _ in {1..100}; do
   sleep 0.05
 done
 
-konsul kv watch nginx/ --initial --exec "$here/reload.sh" &
+konsul kv watch nginx/ --initial --exec ./reload.sh &
 children+=($!)
 
 echo "run.sh: nginx runs in $NGINX_PREFIX and follows nginx/ of ${KONSUL_ADDR:-the local Konsul}" >&2
