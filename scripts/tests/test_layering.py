@@ -14,7 +14,7 @@ CRATES = {
     "konsul-state": ("server/state", []),
     "konsul-raft": ("server/raft", ["konsul-state"]),
     "konsul-service": ("server/service", ["konsul-proto", "konsul-state"]),
-    "konsul-fronts": ("server/fronts", ["konsul-proto"]),
+    "konsul-fronts": ("server/fronts", []),
     "konsul-server": ("server", ["konsul-raft", "konsul-service", "konsul-fronts"]),
 }
 
