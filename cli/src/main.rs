@@ -1,1 +1,47 @@
-fn main() {}
+//! The `konsul` command: parses the command line, runs one command, and turns its outcome into an exit code. What a
+//! command does is in its own file; what it prints is written by `output`.
+//!
+//! # Layout
+//! - `args`: the command line
+//! - `session`: the client and the output of a command
+//! - `kv`, `status`, `compact`: the client commands, one file each
+//! - `completion`: shell completions
+//! - `output`: all that is printed, as text or JSON
+//! - `value`: values from an argument, a file or stdin
+//! - `failure`: errors and exit codes
+
+mod args;
+mod compact;
+mod completion;
+mod failure;
+mod kv;
+mod output;
+mod session;
+mod status;
+mod value;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Completion(command) => command.run(),
+        Command::Status(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Compact(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Kv(command) => session::run(cli.client, |session| command.run(session)),
+    }
+}

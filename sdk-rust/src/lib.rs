@@ -57,6 +57,7 @@ pub use admin::Admin;
 pub use client::{Client, ClientBuilder};
 pub use error::{Answer, CompactedError, Error, Unreachable};
 pub use keys::Keys;
+pub use konsul_proto::DESCRIPTOR_SET;
 pub use konsul_proto::v1 as proto;
 pub use konsul_proto::v1::Entry;
 pub use konsul_proto::v1::compare::Operator;

@@ -79,13 +79,18 @@ impl List {
 
     read_options!();
 
+    /// Answers only with how many keys there are, in `count`. Not with a separator or a page size.
+    pub fn count_only(mut self) -> Self {
+        self.request.count_only = true;
+        self
+    }
+
     /// How many keys there are.
     ///
     /// # Errors
     /// [`Error::Compacted`] when the revision is compacted.
-    pub async fn count(mut self) -> Result<u64, Error> {
-        self.request.count_only = true;
-        Ok(self.send().await?.count)
+    pub async fn count(self) -> Result<u64, Error> {
+        Ok(self.count_only().send().await?.count)
     }
 
     /// All entries. They must fit into memory.

@@ -1,0 +1,66 @@
+//! What can go wrong with a command, and which exit code it has.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The server refused, or could not be reached.
+    #[error(transparent)]
+    Client(#[from] konsul_client::Error),
+    /// Nothing more can be printed.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+    /// A value or request could not be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
+    /// A transaction's JSON is not one.
+    #[error("{} is not a TxnRequest in JSON: {error}", path.display())]
+    TxnJson { path: PathBuf, error: serde_json::Error },
+    /// A message could not be turned into JSON or back, by the descriptors that this binary carries.
+    #[error("cannot convert between JSON and the API's messages: {0}")]
+    Reflection(String),
+    /// The runtime, a signal handler or a command could not be started.
+    #[error("cannot start {what}: {error}")]
+    Start { what: String, error: io::Error },
+    /// A command of `--exec` failed, and that was asked to end the watch.
+    #[error("the command failed ({status}) on revision {revision} of {key}")]
+    Exec { status: std::process::ExitStatus, code: u8, revision: u64, key: String },
+    /// A signal ended the command.
+    #[error("interrupted")]
+    Interrupted { code: u8 },
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        use konsul_client::Error;
+        match self {
+            Self::Client(Error::InvalidAddress { .. } | Error::InvalidToken) => 2,
+            Self::Exec { code, .. } | Self::Interrupted { code } => *code,
+            _ => 1,
+        }
+    }
+
+    /// Says on stderr what went wrong, in one line, unless whoever reads the output or pressed Ctrl-C knows already.
+    pub(crate) fn report(&self) -> ExitCode {
+        match self {
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Interrupted { .. } => {}
+            _ => complain(&self.to_string()),
+        }
+        ExitCode::from(self.exit_code())
+    }
+}
+
+/// Writes one line to stderr, however many the message has.
+pub(crate) fn complain(message: &str) {
+    use std::io::Write;
+    let style: Style = AnsiColor::Red.on_default().bold();
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    // There is nowhere left to tell that stderr cannot be written.
+    let _ = writeln!(anstream::stderr(), "{style}konsul:{style:#} {message}");
+}

@@ -1,0 +1,76 @@
+//! All that is printed on stdout. `text` says it for people, `json` is the API's own JSON; here is only which one, and how
+//! it gets out.
+
+pub(crate) mod json;
+mod text;
+
+use std::io::{self, IsTerminal, Write};
+
+use bytes::Bytes;
+use konsul_client::proto::{ListResponse, WatchEvent};
+
+use crate::args::Format;
+use crate::failure::Failure;
+pub(crate) use text::Text;
+
+/// Where a command prints.
+pub(crate) struct Output {
+    format: Format,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    pub(crate) fn is_text(&self) -> bool {
+        self.format == Format::Text
+    }
+
+    /// Prints an answer of the API.
+    pub(crate) fn message<M: Text + json::Named>(&self, message: &M) -> Result<(), Failure> {
+        match self.format {
+            Format::Text => print(&message.text()),
+            Format::Json if io::stdout().is_terminal() => print(&(json::pretty(message)? + "\n")),
+            Format::Json => print(&(json::line(message)? + "\n")),
+        }
+    }
+
+    /// Prints one change in one line, at once.
+    pub(crate) fn event(&self, event: &WatchEvent) -> Result<(), Failure> {
+        match self.format {
+            Format::Text => print(&event.text()),
+            Format::Json => print(&(json::line(event)? + "\n")),
+        }
+    }
+
+    /// Prints the bytes of a value, exactly; on a terminal the prompt gets a line of its own.
+    pub(crate) fn value(&self, value: &Bytes) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(value)?;
+        if stdout.is_terminal() && !value.ends_with(b"\n") {
+            stdout.write_all(b"\n")?;
+        }
+        Ok(stdout.flush()?)
+    }
+
+    /// Prints a page of a listing as text.
+    pub(crate) fn listing(&self, page: &ListResponse, long: bool, descending: bool) -> Result<(), Failure> {
+        print(&text::listing(page, long, descending))
+    }
+
+    /// Prints how many keys there are.
+    pub(crate) fn count(&self, response: &ListResponse) -> Result<(), Failure> {
+        match self.format {
+            Format::Text => print(&format!("{}\n", response.count)),
+            Format::Json => self.message(response),
+        }
+    }
+}
+
+/// Writes to stdout, with colours only where they are seen and wanted (a terminal, and `NO_COLOR` is not set).
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = anstream::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}

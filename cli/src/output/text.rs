@@ -1,0 +1,337 @@
+//! What people read. Colours are in the text; they are taken out again where it does not go to a terminal.
+
+use std::fmt::Write;
+
+use anstyle::{AnsiColor, Style};
+use bytes::Bytes;
+use konsul_client::proto::operation_result::Result as Outcome;
+use konsul_client::proto::{self, Entry, ListResponse, watch_event};
+use prost_types::Timestamp;
+
+const GREEN: Style = AnsiColor::Green.on_default();
+const RED: Style = AnsiColor::Red.on_default();
+const DIM: Style = Style::new().dimmed();
+
+/// Longest part of a value that is shown where it is not the value itself that was asked for.
+const PREVIEW_MAX_CHARS: usize = 100;
+
+/// Something that is said in lines of text, the last one ended as well.
+pub(crate) trait Text {
+    /// The lines.
+    fn text(&self) -> String;
+}
+
+impl Text for proto::GetResponse {
+    fn text(&self) -> String {
+        self.entry.as_ref().map(detail).unwrap_or_default()
+    }
+}
+
+impl Text for proto::PutResponse {
+    fn text(&self) -> String {
+        let mut text = format!("revision {}\n", self.revision);
+        text.extend(self.previous.iter().map(before));
+        text
+    }
+}
+
+impl Text for proto::DeleteResponse {
+    fn text(&self) -> String {
+        deleted(self.deleted, self.revision, self.previous.as_slice())
+    }
+}
+
+impl Text for proto::DeleteRangeResponse {
+    fn text(&self) -> String {
+        deleted(self.deleted, self.revision, &self.previous)
+    }
+}
+
+impl Text for ListResponse {
+    fn text(&self) -> String {
+        listing(self, false, false)
+    }
+}
+
+impl Text for proto::HistoryResponse {
+    fn text(&self) -> String {
+        let rows: Vec<[String; 4]> = self.versions.iter().map(version_row).collect();
+        let mut text = String::new();
+        if !rows.is_empty() {
+            text.push_str(&table(["REVISION", "TIME", "VERSION", "VALUE"], &rows));
+        }
+        text
+    }
+}
+
+impl Text for proto::TxnResponse {
+    fn text(&self) -> String {
+        let branch = if self.succeeded { "then" } else { "otherwise" };
+        let held = if self.succeeded { "held" } else { "did not hold" };
+        let mut text = format!("the comparisons {held}: `{branch}` was done at revision {}\n", self.revision);
+        for (number, result) in self.results.iter().enumerate() {
+            let outcome = result.result.as_ref().map(outcome).unwrap_or_default();
+            text.push_str(&format!("{}. {outcome}", number + 1));
+        }
+        text
+    }
+}
+
+impl Text for proto::WatchEvent {
+    fn text(&self) -> String {
+        let entry = self.entry.clone().unwrap_or_default();
+        match self.r#type() {
+            watch_event::Type::Delete => {
+                format!("{} {RED}delete{RED:#} {}\n", entry.mod_revision, escape(&entry.key))
+            }
+            watch_event::Type::Put | watch_event::Type::Unspecified => {
+                let value = preview(&entry.value);
+                format!("{} {GREEN}put{GREEN:#} {} {value}\n", entry.mod_revision, escape(&entry.key))
+            }
+        }
+    }
+}
+
+impl Text for proto::CompactResponse {
+    fn text(&self) -> String {
+        format!("compacted up to revision {}\n", self.compact_revision)
+    }
+}
+
+impl Text for proto::StatusResponse {
+    fn text(&self) -> String {
+        let leader = match self.leader_id {
+            0 => "none known".into(),
+            id if id == self.member_id => format!("{id} (this member)"),
+            id => id.to_string(),
+        };
+        let uptime = self.uptime.as_ref().map_or(0, |uptime| uptime.seconds);
+        fields(&[
+            ("version", self.version.clone()),
+            ("revision", self.revision.to_string()),
+            ("compacted up to", self.compact_revision.to_string()),
+            ("entries", self.entries.to_string()),
+            ("watch streams", self.watch_streams.to_string()),
+            ("persistence", self.persistence.clone()),
+            (
+                "store",
+                format!("{} used of at most {}", size(self.store_used_bytes), size(self.store_max_bytes)),
+            ),
+            ("store file", size(self.store_file_bytes)),
+            ("log", size(self.log_bytes)),
+            ("cluster", self.cluster_id.clone()),
+            ("member", self.member_id.to_string()),
+            ("leader", leader),
+            ("term", self.term.to_string()),
+            ("applied index", self.applied_index.to_string()),
+            ("state hash", self.state_hash.clone()),
+            ("started", time(self.start_time.as_ref())),
+            ("uptime", span(uptime)),
+        ])
+    }
+}
+
+/// A page of a listing: keys and folders in one order, one a line.
+pub(crate) fn listing(page: &ListResponse, long: bool, descending: bool) -> String {
+    let folders = page.common_prefixes.iter().map(|folder| (folder.as_str(), None));
+    let entries = page.entries.iter().map(|entry| (entry.key.as_str(), Some(entry)));
+    let mut lines: Vec<(&str, Option<&Entry>)> = folders.chain(entries).collect();
+    lines.sort_by_key(|(key, _)| *key);
+    if descending {
+        lines.reverse();
+    }
+    if !long {
+        return lines.iter().map(|(key, _)| format!("{}\n", escape(key))).collect();
+    }
+    let rows: Vec<[String; 5]> = lines.into_iter().map(|(key, entry)| long_row(key, entry)).collect();
+    if rows.is_empty() { String::new() } else { table(["REVISION", "VERSION", "SIZE", "TIME", "KEY"], &rows) }
+}
+
+fn long_row(key: &str, entry: Option<&Entry>) -> [String; 5] {
+    let key = escape(key);
+    match entry {
+        None => ["-".into(), "-".into(), "-".into(), "-".into(), key],
+        Some(entry) => [
+            entry.mod_revision.to_string(),
+            entry.version.to_string(),
+            entry.value.len().to_string(),
+            time(entry.update_time.as_ref()),
+            key,
+        ],
+    }
+}
+
+fn version_row(version: &proto::KeyVersion) -> [String; 4] {
+    let (number, value) = match &version.entry {
+        Some(entry) => (entry.version.to_string(), preview(&entry.value)),
+        None => ("-".into(), format!("{RED}deleted{RED:#}")),
+    };
+    [version.revision.to_string(), time(version.time.as_ref()), number, value]
+}
+
+/// What one operation of a transaction did, in a line or more.
+fn outcome(outcome: &Outcome) -> String {
+    let entries =
+        |entries: &[Entry]| entries.iter().map(|entry| format!("   {}", pair(entry))).collect::<String>();
+    match outcome {
+        Outcome::Put(put) => format!("put\n{}", put.previous.iter().map(before).collect::<String>()),
+        Outcome::Delete(delete) => {
+            format!(
+                "deleted {}\n{}",
+                keys(delete.deleted),
+                delete.previous.iter().map(before).collect::<String>()
+            )
+        }
+        Outcome::Get(get) => get.entry.as_ref().map_or("not there\n".into(), pair),
+        Outcome::List(list) => {
+            let more = if list.truncated { "   and more\n" } else { "" };
+            format!("{}\n{}{more}", keys(list.entries.len() as u64), entries(&list.entries))
+        }
+    }
+}
+
+fn deleted(count: u64, revision: u64, previous: &[Entry]) -> String {
+    let mut text = match count {
+        0 => "nothing to delete\n".into(),
+        count => format!("deleted {} at revision {revision}\n", keys(count)),
+    };
+    text.extend(previous.iter().map(before));
+    text
+}
+
+fn keys(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "key" } else { "keys" })
+}
+
+/// An entry that is no more.
+fn before(entry: &Entry) -> String {
+    format!("   was at revision {}: {}", entry.mod_revision, pair(entry))
+}
+
+fn pair(entry: &Entry) -> String {
+    format!("{} {}\n", escape(&entry.key), preview(&entry.value))
+}
+
+fn detail(entry: &Entry) -> String {
+    let content_type = if entry.content_type.is_empty() { "-".into() } else { escape(&entry.content_type) };
+    fields(&[
+        ("key", escape(&entry.key)),
+        ("create revision", entry.create_revision.to_string()),
+        ("mod revision", entry.mod_revision.to_string()),
+        ("version", entry.version.to_string()),
+        ("flags", entry.flags.to_string()),
+        ("content type", content_type),
+        ("updated", time(entry.update_time.as_ref())),
+        ("size", format!("{} bytes", entry.value.len())),
+        ("value", preview(&entry.value)),
+    ])
+}
+
+/// Names and values, aligned.
+fn fields(fields: &[(&str, String)]) -> String {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    fields.iter().map(|(name, value)| format!("{DIM}{name:<width$}{DIM:#}  {value}\n")).collect()
+}
+
+/// Columns, aligned but for the last.
+fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).chain([head[column].len()]).max();
+    let widths: Vec<usize> = (0..COLUMNS).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |cells: Vec<&str>| {
+        let (last, aligned) = cells.split_last().unwrap_or((&"", &[]));
+        let mut line = String::new();
+        for (cell, width) in aligned.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        line + last
+    };
+    let mut text = format!("{DIM}{}{DIM:#}\n", line(head.to_vec()));
+    for row in rows {
+        text.push_str(&line(row.iter().map(String::as_str).collect()));
+        text.push('\n');
+    }
+    text
+}
+
+/// The beginning of a value in one line; of bytes that are no text only how many they are.
+fn preview(value: &Bytes) -> String {
+    match std::str::from_utf8(value) {
+        Err(_) => format!("({} bytes)", value.len()),
+        Ok(text) if text.chars().count() <= PREVIEW_MAX_CHARS => escape(text),
+        Ok(text) => {
+            let beginning: String = text.chars().take(PREVIEW_MAX_CHARS).collect();
+            format!("{}… ({} bytes)", escape(&beginning), value.len())
+        }
+    }
+}
+
+/// Text without the characters that would break the line or steer the terminal.
+fn escape(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
+        if character.is_control() {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+        escaped
+    })
+}
+
+fn time(time: Option<&Timestamp>) -> String {
+    time.map_or("-".into(), |time| Timestamp { nanos: 0, ..*time }.to_string())
+}
+
+/// A number of seconds as people say it.
+fn span(seconds: i64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1_024 {
+        return format!("{bytes} B");
+    }
+    let mut size = bytes as f64 / 1_024.0;
+    let mut unit = 0;
+    while size >= 1_024.0 && unit + 1 < UNITS.len() {
+        size /= 1_024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stay_in_one_line() {
+        assert_eq!(preview(&"a\nb\u{1b}[31m".into()), "a\\nb\\u{1b}[31m");
+        assert_eq!(preview(&Bytes::from_static(&[0xff, 0xfe])), "(2 bytes)");
+        let long = "é".repeat(101);
+        assert_eq!(preview(&long.into()), format!("{}… (202 bytes)", "é".repeat(100)));
+    }
+
+    #[test]
+    fn folders_and_keys_are_in_one_order() {
+        let entry = |key: &str| Entry { key: key.into(), ..Entry::default() };
+        let page = ListResponse {
+            entries: vec![entry("a"), entry("c")],
+            common_prefixes: vec!["b/".into(), "d/".into()],
+            ..ListResponse::default()
+        };
+        assert_eq!(listing(&page, false, false), "a\nb/\nc\nd/\n");
+        assert_eq!(listing(&page, false, true), "d/\nc\nb/\na\n");
+    }
+
+    #[test]
+    fn sizes_and_spans_have_units() {
+        assert_eq!([size(1_023), size(1_536), size(5 << 40)], ["1023 B", "1.5 KiB", "5.0 TiB"]);
+        assert_eq!([span(59), span(3_599), span(90_000)], ["59 s", "59 min", "1 d 1 h"]);
+    }
+}

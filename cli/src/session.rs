@@ -1,0 +1,48 @@
+//! What every client command works with: a client and an output, on a runtime of its own.
+
+use std::future::Future;
+
+use konsul_client::Client;
+
+use crate::args::ClientArgs;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// How often a call is tried: about a second in all when nobody listens, which spans the start of a server, and keeps
+/// nobody waiting who mistyped an address.
+const MAX_ATTEMPTS: u32 = 7;
+
+/// The client and the output of one command.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) output: Output,
+}
+
+/// Runs a command to its end.
+pub(crate) fn run<C, F>(args: ClientArgs, command: C) -> Result<(), Failure>
+where
+    C: FnOnce(Session) -> F,
+    F: Future<Output = Result<(), Failure>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Start { what: "the runtime".into(), error })?;
+    runtime.block_on(async {
+        let output = Output::new(args.output);
+        command(Session { client: connect(args)?, output }).await
+    })
+}
+
+fn connect(args: ClientArgs) -> Result<Client, Failure> {
+    let mut builder = Client::builder()
+        .addresses(args.addr)
+        .namespace(args.namespace)
+        .timeout(args.timeout)
+        .max_attempts(MAX_ATTEMPTS)
+        .user_agent(concat!("konsul-cli/", env!("CARGO_PKG_VERSION")));
+    if let Some(token) = args.token.filter(|token| !token.is_empty()) {
+        builder = builder.token(token);
+    }
+    Ok(builder.build()?)
+}
