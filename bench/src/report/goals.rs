@@ -88,10 +88,9 @@ pub(crate) const GOALS: &[Goal] = {
         goal("get/256/rate", Bare, AtLeast, (Some(0.85), Some(0.95)), ("≥ 85 % of bare", "95 %")),
         goal("get/256/rate", Etcd, AtLeast, (Some(3.0), Some(4.0)), ("≥ 3 × etcd", "4")),
         goal("cas/256/rate", Etcd, AtLeast, (Some(2.5), Some(5.0)), ("≥ 2.5 × etcd", "5")),
-        goal("watch/1/rate", Etcd, AtLeast, (Some(3.0), None), ("≥ 3 × etcd", "bare")),
-        goal("watch/1/p99", Etcd, AtMost, (Some(THIRD), None), ("≤ ⅓ × etcd", "")),
-        goal("watch/64/rate", Etcd, AtLeast, (Some(3.0), None), ("≥ 3 × etcd", "bare")),
-        goal("watch/64/p99", Etcd, AtMost, (Some(THIRD), None), ("≤ ⅓ × etcd", "")),
+        goal("watch/steady/p99", Etcd, AtMost, (Some(THIRD), None), ("≤ ⅓ × etcd", "")),
+        goal("watch/fast/rate", Etcd, AtLeast, (Some(3.0), None), ("≥ 3 × etcd", "")),
+        goal("watch/fast/rate", Bare, AtLeast, (None, Some(1.0)), ("", "bare")),
         goal(
             "watchers/on/rate",
             Own("watchers/off/rate"),

@@ -1,6 +1,7 @@
-//! Row: one writer to 1,000 watchers of one key. The writer has one put in flight and is at most `lead` puts
-//! ahead of what has been delivered: 1 (lock step) shows the latency, 64 what a peer gains from batching. A
-//! latency runs from before the put is sent until the watcher has the event, so it holds the put as well.
+//! Row: one writer to 1,000 watchers of one key, each on a stream of its own. Latency is compared at one pace
+//! that every peer can keep, throughput with a writer that has one put in flight and goes on as long as it
+//! is no more than a few puts ahead of what has been delivered. A latency runs from before the put is sent until
+//! the watcher has the event, so it holds the put as well.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,10 @@ use crate::process::Server;
 use crate::report::{Figure, Report, Unit};
 use crate::stats::Latencies;
 
+/// Pace at which latency is compared.
+const PUTS_PER_SECOND: u32 = 50;
+/// How many puts a fast writer may be ahead of what has been delivered.
+const LEAD: u64 = 64;
 /// Puts a round has room for; a writer that reaches it ends early.
 const MAX_PUTS: usize = 1 << 18;
 /// Sequence number of the put that ends every watcher.
@@ -32,15 +37,24 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let watchers = if bench.quick { 100 } else { 1000 };
     let stage = Stage::start(bench, "fan-out", &[Peer::Bare, Peer::Etcd, Peer::Konsul])?;
-    for lead in [1, 64] {
-        stage.rounds(report, &FanOut { watchers, lead })?;
+    for pace in [Pace::Steady(PUTS_PER_SECOND), Pace::Lead(LEAD)] {
+        stage.rounds(report, &FanOut { watchers, pace })?;
     }
     stage.stop()
 }
 
 struct FanOut {
     watchers: usize,
-    lead: u64,
+    pace: Pace,
+}
+
+/// When the writer puts.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// So many times a second.
+    Steady(u32),
+    /// At once, unless it is so many puts ahead of what has been delivered.
+    Lead(u64),
 }
 
 /// What the writer and the watchers share.
@@ -57,11 +71,11 @@ struct Feed {
 
 impl Measure for FanOut {
     fn name(&self) -> String {
-        let lead = match self.lead {
-            1 => "in lock step".to_owned(),
-            lead => format!("up to {lead} puts ahead"),
+        let pace = match self.pace {
+            Pace::Steady(puts) => format!("{puts} puts/s"),
+            Pace::Lead(_) => "as fast as it goes".to_owned(),
         };
-        format!("1 writer → {} watchers, {lead}", self.watchers)
+        format!("1 writer → {} watchers, {pace}", self.watchers)
     }
 
     fn round<T: Target>(&self, bench: &Bench, server: &Server) -> Result<Vec<Figure>> {
@@ -116,10 +130,18 @@ impl FanOut {
         let target = targets.first_mut().context("no connection")?;
         let hung = tokio::time::Instant::from_std(window.end + LIMIT);
         let mut next = 0;
+        let begun = tokio::time::Instant::now();
         while Instant::now() < window.end && next < feed.sent_ns.len() as u64 {
-            let awaited = (next + 1).saturating_sub(self.lead) * self.watchers as u64;
-            let arrived = tokio::time::timeout_at(hung, feed.wait_for(awaited)).await;
-            arrived.context("events do not arrive")?;
+            match self.pace {
+                Pace::Steady(puts) => {
+                    tokio::time::sleep_until(begun + Duration::from_secs(next) / puts).await;
+                }
+                Pace::Lead(lead) => {
+                    let awaited = (next + 1).saturating_sub(lead) * self.watchers as u64;
+                    let arrived = tokio::time::timeout_at(hung, feed.wait_for(awaited)).await;
+                    arrived.context("events do not arrive")?;
+                }
+            }
             feed.mark_sent(next);
             put(target, next).await?;
             next += 1;
@@ -131,7 +153,11 @@ impl FanOut {
         if latencies.len() == 0 {
             bail!("no event was delivered within {seconds} s");
         }
-        let (id, label) = (format!("watch/{}", self.lead), self.name());
+        let id = match self.pace {
+            Pace::Steady(_) => "watch/steady",
+            Pace::Lead(_) => "watch/fast",
+        };
+        let label = self.name();
         let events = latencies.len() as f64;
         let latency = |share| latencies.percentile_ms(share);
         Ok(vec![

@@ -93,7 +93,7 @@ impl Measure for Writers {
 }
 
 impl Writers {
-    /// Paced puts on the watched keys, then saturated ones on others; and the number of paced puts.
+    /// Saturated puts on unwatched keys, then paced ones on the watched keys; and the number of those.
     fn writes<T: Target>(
         &self,
         bench: &Bench,
@@ -101,10 +101,10 @@ impl Writers {
         id: &str,
         label: &str,
     ) -> Result<(Vec<Figure>, u64)> {
-        let (paced, puts) = pace::<T>(bench, server, self.watchers as u64)?;
         let saturated = load::drive(&bench.client, server, IN_FLIGHT, |target: T, number| {
             RandomPuts::new(target, "put", KEYS, number)
         })?;
+        let (paced, puts) = pace::<T>(bench, server, self.watchers as u64)?;
         let latency = |share| paced.percentile_ms(share);
         let rate = paced.len() as f64 / bench.client.window.as_secs_f64();
         let id = |measure: &str| format!("watchers/{id}/{measure}");

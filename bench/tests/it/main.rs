@@ -35,7 +35,9 @@ fn a_run_measures_reports_and_leaves_nothing_behind() {
     let report: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&json).expect("the report")).expect("JSON");
     let lines = report["lines"].as_array().expect("lines");
-    for id in ["fdatasync/p50", "put/1/p50", "put/256/rate", "put/1000/cpu", "watch/1/rate", "watch/64/p99"] {
+    for id in
+        ["fdatasync/p50", "put/1/p50", "put/256/rate", "put/1000/cpu", "watch/steady/p99", "watch/fast/rate"]
+    {
         let line = lines.iter().find(|line| line["id"] == id).unwrap_or_else(|| panic!("no line {id}"));
         let samples = line["samples"]["bare"].as_array().expect("samples");
         assert_eq!(samples.len(), 1, "{id}");
