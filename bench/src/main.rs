@@ -89,6 +89,9 @@ struct RunOptions {
     /// Where all data goes, in a folder of its own that is removed at the end; must be a real disk
     #[arg(long, default_value = ".")]
     dir: PathBuf,
+    /// Keep data and logs of a row that fails
+    #[arg(long)]
+    keep: bool,
     /// Where the results are written [default: nowhere]
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
@@ -131,8 +134,12 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &RunOptions) -> Result<()> {
-    let directory = data_directory(&options.dir)?;
-    kill_servers_on_signals(directory.path().to_owned())?;
+    let mut directory = data_directory(&options.dir)?;
+    if options.keep {
+        directory.disable_cleanup(true);
+        eprintln!("data and logs are in {}", directory.path().display());
+    }
+    kill_servers_on_signals((!options.keep).then(|| directory.path().to_owned()))?;
     let bench = bench(options, directory.path())?;
     let mut report = Report {
         started: prost_types::Timestamp::from(SystemTime::now()).to_string(),
@@ -244,7 +251,7 @@ fn data_directory(parent: &Path) -> Result<tempfile::TempDir> {
 }
 
 /// Ends the servers and removes their data when the bench itself is told to end.
-fn kill_servers_on_signals(directory: PathBuf) -> Result<()> {
+fn kill_servers_on_signals(directory: Option<PathBuf>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = load::runtime()?;
     let _guard = runtime.enter();
@@ -259,7 +266,7 @@ fn kill_servers_on_signals(directory: PathBuf) -> Result<()> {
         });
         process::kill_all();
         // What can't be removed now is in a folder whose name says whose it was.
-        let _ = fs::remove_dir_all(directory);
+        let _ = directory.map(fs::remove_dir_all);
         std::process::exit(130);
     });
     Ok(())

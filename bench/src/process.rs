@@ -45,6 +45,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// When its process was started.
     pub(crate) spawned: Instant,
+    log_path: PathBuf,
     child: Child,
 }
 
@@ -67,14 +68,22 @@ impl Server {
         let child = command.spawn().with_context(|| format!("can't run {}", program.display()))?;
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).extend(pid_of(&child));
         // From here on the child is killed when anything fails.
-        let mut server = Self { peer, address: SocketAddr::from(([127, 0, 0, 1], 0)), spawned, child };
-        server.address = server.wait_for_address(known_address, &address_file, &log_path)?;
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self { peer, address: nowhere, spawned, log_path, child };
+        server.address = server.wait_for_address(known_address, &address_file)?;
         Ok(server)
     }
 
     /// The process's id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The last line of its log, for an error message.
+    pub(crate) fn last_words(&self) -> String {
+        let Ok(log) = File::open(&self.log_path) else { return "it left no log".to_owned() };
+        let lines = BufReader::new(log).lines().map_while(Result::ok);
+        lines.filter(|line| !line.trim().is_empty()).last().unwrap_or_else(|| "nothing".to_owned())
     }
 
     /// Ends it with SIGTERM and waits until it is gone.
@@ -105,15 +114,10 @@ impl Server {
         Ok(())
     }
 
-    fn wait_for_address(
-        &mut self,
-        known: Option<SocketAddr>,
-        address_file: &Path,
-        log_path: &Path,
-    ) -> Result<SocketAddr> {
+    fn wait_for_address(&mut self, known: Option<SocketAddr>, address_file: &Path) -> Result<SocketAddr> {
         while self.spawned.elapsed() < START_LIMIT {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended at its start ({status}): {}", self.peer, last_line(log_path));
+                bail!("{} ended at its start ({status}): {}", self.peer, self.last_words());
             }
             match known {
                 Some(address) if TcpStream::connect(address).is_ok() => return Ok(address),
@@ -127,7 +131,7 @@ impl Server {
             }
             thread::sleep(POLL);
         }
-        bail!("{} did not listen within {} s: {}", self.peer, START_LIMIT.as_secs(), last_line(log_path))
+        bail!("{} did not listen within {} s: {}", self.peer, START_LIMIT.as_secs(), self.last_words())
     }
 }
 
@@ -219,11 +223,4 @@ fn command(
 /// An address nobody listens on at the moment.
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?.local_addr()?)
-}
-
-/// Last line of a log, for an error message.
-fn last_line(log_path: &Path) -> String {
-    let Ok(log) = File::open(log_path) else { return "it left no log".to_owned() };
-    let lines = BufReader::new(log).lines().map_while(Result::ok);
-    lines.filter(|line| !line.trim().is_empty()).last().unwrap_or_else(|| "its log is empty".to_owned())
 }

@@ -163,8 +163,9 @@ impl<'a> Stage<'a> {
                     Peer::Bare | Peer::Konsul => measure.round::<Konsul>(self.bench, server),
                 };
                 let name = measure.name();
-                let figures =
-                    figures.with_context(|| format!("{name}: round {round} of {} failed", server.peer))?;
+                let figures = figures.with_context(|| {
+                    format!("{name}, round {round}, {} (its log ends: {})", server.peer, server.last_words())
+                })?;
                 progress(&name, round, self.bench.rounds, server.peer, &figures);
                 for figure in figures {
                     report.add(figure, server.peer);
