@@ -1,7 +1,7 @@
 //! What the log carries and what applying it yields: generated from `proto/command.proto`.
 //! No logic lives here but how a key span is made.
 
-#![allow(missing_docs, clippy::large_enum_variant)]
+#![allow(missing_docs, clippy::large_enum_variant, clippy::module_inception)]
 
 include!(concat!(env!("OUT_DIR"), "/konsul.state.rs"));
 

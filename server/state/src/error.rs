@@ -28,7 +28,9 @@ pub enum StateError {
         what: String,
     },
     /// The data was written by a newer version.
-    #[error("the state store has format {found}, and this version of konsul reads up to {known}: use a newer konsul")]
+    #[error(
+        "the state store has format {found}, and this version of konsul reads up to {known}: use a newer konsul"
+    )]
     Newer {
         /// The format found.
         found: u32,

@@ -70,7 +70,10 @@ impl Namespace {
         }
         let valid = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
         let bytes = text.as_bytes();
-        if bytes.len() > Self::MAX_BYTES || !bytes[0].is_ascii_alphanumeric() || !bytes.iter().all(|b| valid(*b)) {
+        if bytes.len() > Self::MAX_BYTES
+            || !bytes[0].is_ascii_alphanumeric()
+            || !bytes.iter().all(|b| valid(*b))
+        {
             return Err(NameError::Namespace);
         }
         Ok(Self(Arc::from(text)))

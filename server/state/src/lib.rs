@@ -13,11 +13,13 @@
 //! - [`store`]: opening, reading handle ([`State`]) and the single writing handle ([`StateWriter`]).
 //! - [`view`]: reads, each in one short transaction.
 //! - [`snapshot`]: copying the state out and putting one in its place.
+//! - `room`: space on the disk, allocated before it is written to.
 //! - [`propose`]: where the layers above meet consensus, and [`propose::Solo`], which needs none.
 
 mod apply;
 mod hash;
 mod marker;
+mod room;
 mod tx;
 
 pub mod batch;

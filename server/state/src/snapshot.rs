@@ -8,6 +8,7 @@ use heed::CompactionOption;
 use crate::error::StateError;
 use crate::hash::StateHash;
 use crate::ids::{LogPosition, Revision};
+use crate::room::Room;
 use crate::store::{self, Persistence, State, StateWriter, Store, StoreOptions};
 
 /// What a copy of the state holds.
@@ -56,12 +57,7 @@ pub fn inspect(dir: &Path, map_bytes: usize) -> Result<SnapshotContent, StateErr
     let progress = crate::tables::meta::progress(&store.tables, &txn)?;
     let membership = crate::tables::meta::membership(&store.tables, &txn)?;
     let view = crate::view::View::new(std::sync::Arc::new(store), txn, progress);
-    Ok(SnapshotContent {
-        applied: view.applied(),
-        revision: view.revision(),
-        hash: view.hash()?,
-        membership,
-    })
+    Ok(SnapshotContent { applied: view.applied(), revision: view.revision(), hash: view.hash()?, membership })
 }
 
 impl StateWriter {
@@ -78,10 +74,12 @@ impl StateWriter {
         let path = dir.join("data.mdb");
         fs::copy(from.join("data.mdb"), &path).map_err(StateError::file(&path))?;
         let store = Store::open(&dir, &self.options)?;
+        let room = Room::of(&store)?;
         store.env.force_sync()?;
         next.begin(&self.options)?;
         let old = self.state.replace(store);
         self.marker = next;
+        self.room = room;
         // Views of the old generation keep its file open; unlinking it is safe and frees it with the last one.
         fs::remove_dir_all(&old.dir).map_err(StateError::file(&old.dir))
     }

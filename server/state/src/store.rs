@@ -16,6 +16,7 @@ use crate::error::StateError;
 use crate::hash::StateHash;
 use crate::ids::{LogPosition, Revision};
 use crate::marker::{self, Marker};
+use crate::room::Room;
 use crate::tables::{self, Tables, meta};
 use crate::tx::Rows;
 use crate::view::View;
@@ -96,11 +97,15 @@ pub struct Run {
     pub batches: Vec<Arc<Batch>>,
 }
 
+/// The unit that a file's blocks are counted in (stat(2)).
+const BLOCK_BYTES: u64 = 512;
+
 /// One LMDB environment with its tables. Replaced as a whole when a snapshot is installed.
 pub(crate) struct Store {
     pub(crate) env: Env<WithoutTls>,
     pub(crate) tables: Tables,
     pub(crate) dir: PathBuf,
+    pub(crate) page_bytes: u64,
 }
 
 /// Reads the state. Clones read the same store.
@@ -114,6 +119,15 @@ pub struct StateWriter {
     pub(crate) state: State,
     pub(crate) options: StoreOptions,
     pub(crate) marker: Marker,
+    pub(crate) room: Room,
+}
+
+/// Says what [`open`] would find, and changes nothing.
+///
+/// # Errors
+/// [`StateError`] when the state's marker is damaged or can't be read.
+pub fn judge(options: &StoreOptions) -> Result<Origin, StateError> {
+    marker::judge(options).map(|(_, origin)| origin)
 }
 
 /// Opens the store, or makes it.
@@ -131,9 +145,10 @@ pub fn open(options: StoreOptions) -> Result<(State, StateWriter, Origin), State
     let store = Store::open(&dir, &options)?;
     marker.begin(&options)?;
     remove_other_generations(&options.dir, marker.generation)?;
+    let room = Room::of(&store)?;
     let state = State { current: Arc::new(ArcSwap::from_pointee(store)) };
     state.view()?;
-    Ok((state.clone(), StateWriter { state, options, marker }, origin))
+    Ok((state.clone(), StateWriter { state, options, marker, room }, origin))
 }
 
 /// The directory of one generation of the state; installing a snapshot begins another.
@@ -166,8 +181,15 @@ impl Store {
             })?
             .commit()
             .ok_or_else(|| StateError::corrupt("meta", "the tables could not be opened"))?;
-        Ok(Self { env, tables: Tables::from(tables), dir: dir.to_owned() })
+        let tables = Tables::from(tables);
+        let page_bytes = page_bytes(&env, &tables)?;
+        Ok(Self { env, tables, dir: dir.to_owned(), page_bytes })
     }
+}
+
+fn page_bytes(env: &Env<WithoutTls>, tables: &Tables) -> Result<u64, StateError> {
+    let txn = env.read_txn()?;
+    Ok(u64::from(tables.meta.stat(&txn)?.page_size))
 }
 
 /// Opens an LMDB environment.
@@ -175,16 +197,17 @@ impl Store {
 fn open_env(dir: &Path, options: &StoreOptions) -> Result<Env<WithoutTls>, StateError> {
     let mut open = EnvOpenOptions::new().read_txn_without_tls();
     open.map_size(options.map_bytes).max_dbs(tables::MAX_TABLES).max_readers(1024);
-    // SAFETY: an environment is sound as long as no other process changes its files behind LMDB's back: the
-    // data directory is locked by its owner for as long as it is open, and heed refuses a second opening
-    // within this process. NO_SYNC gives up durability of this file (see `Durability`), not its soundness:
-    // a state that was open when the machine went down is set aside unread (see `marker`).
+    let mut flags = EnvFlags::WRITE_MAP | EnvFlags::NO_MEM_INIT | EnvFlags::NO_READ_AHEAD;
+    if options.persistence == Persistence::Memory || options.durability == Durability::Log {
+        flags |= EnvFlags::NO_SYNC;
+    }
+    // SAFETY: an environment is sound as long as nobody changes its files behind LMDB's back: the data
+    // directory is locked by its owner for as long as it is open, and heed refuses a second opening within this
+    // process. WRITE_MAP lets LMDB write through the map, which no safe code has a pointer into; `room` sees to
+    // it that the blocks are there. NO_SYNC gives up durability of this file (see `Durability`), not its
+    // soundness: a state that was open when the machine went down is set aside unread (see `marker`).
     let opened = unsafe {
-        if options.persistence == Persistence::Memory || options.durability == Durability::Log {
-            open.flags(EnvFlags::NO_SYNC | EnvFlags::NO_MEM_INIT | EnvFlags::NO_READ_AHEAD);
-        } else {
-            open.flags(EnvFlags::NO_MEM_INIT | EnvFlags::NO_READ_AHEAD);
-        }
+        open.flags(flags);
         open.open(dir)
     };
     match opened {
@@ -213,7 +236,8 @@ impl State {
         self.view().map(|v| v.applied()).unwrap_or_default()
     }
 
-    /// Bytes of the state's file that hold data, and bytes of the file.
+    /// Bytes of the state's file that hold data, and bytes that it takes on the disk (the file is sparse, and as
+    /// long as it may ever become).
     ///
     /// # Errors
     /// [`StateError`] when the file can't be asked.
@@ -221,7 +245,9 @@ impl State {
         let store = self.current.load();
         let view = self.view()?;
         let used = view.used_bytes()?;
-        Ok((used, store.env.real_disk_size()?))
+        let file = store.env.try_clone_inner_file()?;
+        let blocks = rustix::fs::fstat(&file).map_err(|e| StateError::file(&store.dir)(e.into()))?.st_blocks;
+        Ok((used, blocks.unsigned_abs() * BLOCK_BYTES))
     }
 
     pub(crate) fn store(&self) -> Arc<Store> {
@@ -248,6 +274,7 @@ impl StateWriter {
     /// store is broken or out of space ([`StateError::is_out_of_space`]).
     pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Run, StateError> {
         let store = self.state.store();
+        self.room.reserve_for(&store, &entries)?;
         let mut rows = Rows::begin(&store)?;
         let mut run = Run::default();
         for entry in entries {

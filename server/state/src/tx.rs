@@ -77,7 +77,8 @@ pub(crate) fn hash_of(progress: &Progress) -> Result<StateHash, StateError> {
     if progress.hash.is_empty() {
         return Ok(StateHash::default());
     }
-    StateHash::from_bytes(&progress.hash).ok_or_else(|| StateError::corrupt("meta", "the state hash is malformed"))
+    StateHash::from_bytes(&progress.hash)
+        .ok_or_else(|| StateError::corrupt("meta", "the state hash is malformed"))
 }
 
 /// One Command's writes, all under the next revision.

@@ -6,10 +6,10 @@ use std::ops::Bound;
 use prost::Message;
 
 use crate::command::{
-    KvCompare, KvDeleteRange, KvDeleteResult, KvEntry, KvGetResult, KvList, KvListResult, KvOperation, KvOutcome,
-    KvPrecondition, KvPut, KvPutResult, KvRecord, KvResult, KvTxn, MAX_RANGE_BYTES, MAX_RANGE_KEYS,
-    MAX_RESULT_BYTES, MAX_RESULT_KEYS, PreconditionFailed, RangeTooLarge, kv_compare, kv_operation::Op,
-    kv_result, refusal::Reason,
+    KvCompare, KvDeleteRange, KvDeleteResult, KvEntry, KvGetResult, KvList, KvListResult, KvOperation,
+    KvOutcome, KvPrecondition, KvPut, KvPutResult, KvRecord, KvResult, KvTxn, MAX_RANGE_BYTES,
+    MAX_RANGE_KEYS, MAX_RESULT_BYTES, MAX_RESULT_KEYS, PreconditionFailed, RangeTooLarge, kv_compare,
+    kv_operation::Op, kv_result, refusal::Reason,
 };
 use crate::error::StateError;
 use crate::ids::{Key, Namespace};
@@ -206,7 +206,8 @@ fn carry_out_list(tx: &Tx<'_, '_>, namespace: &Namespace, list: KvList) -> Resul
     let mut bytes = 0;
     scan(tx, namespace, list.span.unwrap_or_default(), |key, row| {
         bytes += if list.keys_only { key.len() } else { key.len() + row.len() } as u64;
-        result.truncated = result.entries.len() == limit || (bytes > MAX_RESULT_BYTES && !result.entries.is_empty());
+        result.truncated =
+            result.entries.len() == limit || (bytes > MAX_RESULT_BYTES && !result.entries.is_empty());
         if result.truncated {
             return Ok(false);
         }

@@ -32,7 +32,11 @@ pub(crate) fn entry(
     }
 }
 
-fn apply(rows: &mut Rows<'_>, command: Command, batches: &mut Vec<Arc<Batch>>) -> Result<Outcome, StateError> {
+fn apply(
+    rows: &mut Rows<'_>,
+    command: Command,
+    batches: &mut Vec<Arc<Batch>>,
+) -> Result<Outcome, StateError> {
     rows.progress.time_ms = rows.progress.time_ms.max(command.time_ms);
     if command.format != command::FORMAT {
         let format = command.format;
@@ -43,7 +47,9 @@ fn apply(rows: &mut Rows<'_>, command: Command, batches: &mut Vec<Arc<Batch>>) -
         false => match idempotency::look_up(rows, &command)? {
             Seen::First(ticket) => Some(ticket),
             Seen::Again(outcome) => return Ok(outcome),
-            Seen::Reused => return Ok(refused(rows, refusal::Reason::IdempotencyKeyReused(Default::default()))),
+            Seen::Reused => {
+                return Ok(refused(rows, refusal::Reason::IdempotencyKeyReused(Default::default())));
+            }
         },
     };
     let outcome = carry_out(rows, command.op, batches)?;

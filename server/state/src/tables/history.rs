@@ -72,5 +72,6 @@ pub(crate) fn change(
 
 pub(crate) fn decode(row: &[u8]) -> Result<ChangeRecord, StateError> {
     // One copy for the whole record; its keys and rows are slices of it.
-    ChangeRecord::decode(Bytes::copy_from_slice(row)).map_err(|e| StateError::corrupt(TABLE.name, e.to_string()))
+    ChangeRecord::decode(Bytes::copy_from_slice(row))
+        .map_err(|e| StateError::corrupt(TABLE.name, e.to_string()))
 }

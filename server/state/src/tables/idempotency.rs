@@ -96,7 +96,9 @@ pub(crate) fn remember(rows: &mut Rows<'_>, ticket: Ticket, outcome: &Outcome) -
 
 /// Forgets the oldest outcome if it is due; says whether it was.
 fn forget_oldest(rows: &mut Rows<'_>) -> Result<bool, StateError> {
-    let Some((sequence, row_key)) = rows.tables.idempotency_by_age.first(&rows.txn)? else { return Ok(false) };
+    let Some((sequence, row_key)) = rows.tables.idempotency_by_age.first(&rows.txn)? else {
+        return Ok(false);
+    };
     let oldest = sequence.iter().fold(0, |n, b| n << 8 | u64::from(*b));
     let row_key = row_key.to_vec();
     let row = rows.tables.idempotency.get(&rows.txn, &row_key)?;

@@ -41,7 +41,11 @@ pub(crate) fn progress(tables: &Tables, txn: &RoTxn<'_>) -> Result<Progress, Sta
     }
 }
 
-pub(crate) fn put_progress(tables: &Tables, txn: &mut RwTxn<'_>, progress: &Progress) -> Result<(), StateError> {
+pub(crate) fn put_progress(
+    tables: &Tables,
+    txn: &mut RwTxn<'_>,
+    progress: &Progress,
+) -> Result<(), StateError> {
     Ok(tables.meta.put(txn, KEY_PROGRESS, &progress.encode_to_vec())?)
 }
 

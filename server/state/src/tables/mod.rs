@@ -102,7 +102,9 @@ pub(crate) fn decode_change(
 ) -> Result<Change, StateError> {
     match number {
         n if n == u32::from(kv::TABLE.number) => kv::decode_change(key, before, after),
-        unknown => Err(StateError::corrupt(history::TABLE.name, format!("a change is of unknown table {unknown}"))),
+        unknown => {
+            Err(StateError::corrupt(history::TABLE.name, format!("a change is of unknown table {unknown}")))
+        }
     }
 }
 

@@ -80,8 +80,12 @@ impl View {
         let bounds = (Bound::Included(&from[..]), Bound::Included(&to[..]));
         let by_key = self.store.tables.history_by_key;
         match query.direction {
-            Direction::Ascending => self.collect_versions(by_key.range(&self.txn, &bounds)?, query, &mut page)?,
-            Direction::Descending => self.collect_versions(by_key.rev_range(&self.txn, &bounds)?, query, &mut page)?,
+            Direction::Ascending => {
+                self.collect_versions(by_key.range(&self.txn, &bounds)?, query, &mut page)?
+            }
+            Direction::Descending => {
+                self.collect_versions(by_key.rev_range(&self.txn, &bounds)?, query, &mut page)?
+            }
         }
         Ok(page)
     }
@@ -101,7 +105,8 @@ impl View {
             let (by_key, place) = row?;
             let revision = history::parse_by_key(by_key)?.1;
             let change = history::change(&self.store.tables, &self.txn, revision, place)?;
-            let record: Option<KvRecord> = change.after.map(|row| tables::decode(kv::TABLE, row)).transpose()?;
+            let record: Option<KvRecord> =
+                change.after.map(|row| tables::decode(kv::TABLE, row)).transpose()?;
             bytes += record.as_ref().map_or(0, |r| r.value.len()) + by_key.len();
             page.versions.push(KvVersion { revision, time_ms: change.time_ms, record });
         }
@@ -131,8 +136,7 @@ pub(super) fn batches(
         }
         bytes += row.len();
         let (time_ms, change) = decode(row)?;
-        let batch =
-            current.get_or_insert_with(|| Batch { revision, time_ms, changes: Vec::new(), bytes: 0 });
+        let batch = current.get_or_insert_with(|| Batch { revision, time_ms, changes: Vec::new(), bytes: 0 });
         batch.changes.push(change);
         batch.bytes += row.len();
     }

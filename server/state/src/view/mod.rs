@@ -163,8 +163,12 @@ impl View {
         from.extend_from_slice(&at.next().0.to_be_bytes());
         let found = self.store.tables.history_by_key.get_greater_than_or_equal_to(&self.txn, &from)?;
         match found {
-            Some((by_key, place)) if by_key.len() == from.len() && by_key[..prefix_len] == from[..prefix_len] => {
-                let place = place.try_into().map_err(|_| StateError::corrupt("history_by_key", "a malformed place"))?;
+            Some((by_key, place))
+                if by_key.len() == from.len() && by_key[..prefix_len] == from[..prefix_len] =>
+            {
+                let place = place
+                    .try_into()
+                    .map_err(|_| StateError::corrupt("history_by_key", "a malformed place"))?;
                 Ok(Some((history::parse_by_key(by_key)?.1, place)))
             }
             _ => Ok(None),

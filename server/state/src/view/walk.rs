@@ -48,6 +48,9 @@ pub(super) enum Step {
     Stop,
 }
 
+/// Sees what is left to walk, a row key, and the row if there is one.
+pub(super) type Visit<'v> = dyn FnMut(&mut Bounds, &[u8], Option<&[u8]>) -> Result<Step, StateError> + 'v;
+
 impl View {
     /// Visits rows in order with their row key and the row as it was at `at`. Says whether the walk came to its
     /// end; otherwise the visitor stopped it. `bounds` is what is left.
@@ -56,7 +59,7 @@ impl View {
         bounds: &mut Bounds,
         direction: Direction,
         at: Option<Revision>,
-        visit: &mut dyn FnMut(&mut Bounds, &[u8], Option<&[u8]>) -> Result<Step, StateError>,
+        visit: &mut Visit<'_>,
     ) -> Result<bool, StateError> {
         match at {
             None => self.walk_present(bounds, direction, visit),
@@ -68,7 +71,7 @@ impl View {
         &self,
         bounds: &mut Bounds,
         direction: Direction,
-        visit: &mut dyn FnMut(&mut Bounds, &[u8], Option<&[u8]>) -> Result<Step, StateError>,
+        visit: &mut Visit<'_>,
     ) -> Result<bool, StateError> {
         loop {
             if bounds.from >= bounds.to {
@@ -93,7 +96,7 @@ impl View {
         bounds: &mut Bounds,
         direction: Direction,
         at: Revision,
-        visit: &mut dyn FnMut(&mut Bounds, &[u8], Option<&[u8]>) -> Result<Step, StateError>,
+        visit: &mut Visit<'_>,
     ) -> Result<bool, StateError> {
         while bounds.from < bounds.to {
             let present = self.next_present(bounds, direction)?;
@@ -148,7 +151,7 @@ impl View {
 fn drive<'t>(
     rows: impl Iterator<Item = heed::Result<(&'t [u8], &'t [u8])>>,
     bounds: &mut Bounds,
-    visit: &mut dyn FnMut(&mut Bounds, &[u8], Option<&[u8]>) -> Result<Step, StateError>,
+    visit: &mut Visit<'_>,
 ) -> Result<Step, StateError> {
     for row in rows {
         let (row_key, row) = row?;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use konsul_state::command::{
-    self, KeySpan, KvDelete, KvDeleteRange, KvOperation, KvPut, KvTxn, TrimHistory, command::Op, kv_operation,
-    outcome, refusal,
+    self, KeySpan, KvDelete, KvDeleteRange, KvOperation, KvPut, KvTxn, TrimHistory, command::Op,
+    kv_operation, outcome, refusal,
 };
 use konsul_state::store::{self, StoreOptions};
 use konsul_state::{

@@ -38,7 +38,8 @@ fn a_refusal_is_remembered_too() {
     command.idempotency_key = "cas".into();
     let Some(konsul_state::command::command::Op::Kv(txn)) = &mut command.op else { panic!() };
     let Some(konsul_state::command::kv_operation::Op::Put(put)) = &mut txn.then[0].op else { panic!() };
-    put.precondition = Some(konsul_state::command::KvPrecondition { exists: Some(true), ..Default::default() });
+    put.precondition =
+        Some(konsul_state::command::KvPrecondition { exists: Some(true), ..Default::default() });
     let first = f.apply(command.clone());
     assert!(matches!(refused(&first), Reason::PreconditionFailed(_)));
     f.put("k", "now it is there");

@@ -1,5 +1,7 @@
 //! Tests of the state through its public handles: open, apply, view.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
 mod fixture;
 mod history;
 mod idempotency;

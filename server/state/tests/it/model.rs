@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use konsul_state::command::{KeySpan, KvCompare, KvPrecondition, KvTxn, command::Op, kv_compare, kv_operation, outcome};
+use konsul_state::command::{
+    KeySpan, KvCompare, KvPrecondition, KvTxn, command::Op, kv_compare, kv_operation, outcome,
+};
 use konsul_state::view::{Cursor, Direction, Item, ListQuery, VersionsQuery};
 use konsul_state::{Change, Key, ReadError, Revision};
 use rand::rngs::StdRng;
@@ -103,7 +105,8 @@ fn in_span(span: &KeySpan, key: &str) -> bool {
 }
 
 fn seed() -> u64 {
-    let seed = std::env::var("KONSUL_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
+    let seed =
+        std::env::var("KONSUL_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
     println!("KONSUL_TEST_SEED={seed}");
     seed
 }
@@ -188,7 +191,8 @@ fn check_list(rng: &mut StdRng, f: &Fixture, model: &Model, at: u64) {
             Item::Folder(folder) => (folder, None),
             Item::Entry(key, r) => {
                 let value = String::from_utf8(r.value.to_vec()).unwrap();
-                let row = Row { value, create: r.create_revision, modified: r.mod_revision, version: r.version };
+                let row =
+                    Row { value, create: r.create_revision, modified: r.mod_revision, version: r.version };
                 (key, Some(row))
             }
         }));
@@ -202,7 +206,8 @@ fn check_list(rng: &mut StdRng, f: &Fixture, model: &Model, at: u64) {
         if !in_span(&span, key) {
             continue;
         }
-        let folder = key.get(span.start.len()..).filter(|_| !separator.is_empty()).and_then(|rest| rest.find('/'));
+        let folder =
+            key.get(span.start.len()..).filter(|_| !separator.is_empty()).and_then(|rest| rest.find('/'));
         match folder {
             Some(at) => want.push((key[..span.start.len() + at + 1].to_owned(), None)),
             None => want.push((key.clone(), Some(row.clone()))),
@@ -268,7 +273,8 @@ fn check_replay(f: &Fixture, model: &Model) {
             from = from.next();
             for Change::Kv(change) in &batch.changes {
                 let key = change.key.as_str();
-                let value = |r: &konsul_state::command::KvRecord| String::from_utf8(r.value.to_vec()).unwrap();
+                let value =
+                    |r: &konsul_state::command::KvRecord| String::from_utf8(r.value.to_vec()).unwrap();
                 assert_eq!(map.get(key), change.before.as_ref().map(value).as_ref());
                 match &change.after {
                     Some(record) => map.insert(key.to_owned(), value(record)),
@@ -296,7 +302,9 @@ fn random_commands_agree_with_the_model() {
                 model.compacted = rng.random_range(model.compacted..=model.revision());
                 f.command(Op::Compact(konsul_state::command::Compact { revision: model.compacted }))
             }
-            1 => f.command(Op::TrimHistory(konsul_state::command::TrimHistory { max_rows: rng.random_range(1..50) })),
+            1 => f.command(Op::TrimHistory(konsul_state::command::TrimHistory {
+                max_rows: rng.random_range(1..50),
+            })),
             _ => {
                 let txn = random_txn(&mut rng, &model);
                 f.command(Op::Kv(txn))
@@ -326,7 +334,9 @@ fn random_commands_agree_with_the_model() {
         let entries: Vec<_> = commands
             .by_ref()
             .take(size)
-            .map(|c| other.entry(konsul_state::Payload::Commands(konsul_state::CommandGroup { commands: vec![c] })))
+            .map(|c| {
+                other.entry(konsul_state::Payload::Commands(konsul_state::CommandGroup { commands: vec![c] }))
+            })
             .collect();
         if entries.is_empty() {
             break;

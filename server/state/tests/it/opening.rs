@@ -1,6 +1,7 @@
 //! Opening a store: what is trusted, what is set aside, what is refused.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use konsul_state::store::{self, Origin};
 use konsul_state::{Entry, LogPosition, Payload, StateError};
@@ -45,12 +46,15 @@ fn a_damaged_file_is_refused_and_left_as_it_was() {
     writer.close().unwrap();
     drop(state);
     let data = dir.path().join("gen-000001").join("data.mdb");
-    let mut bytes = fs::read(&data).unwrap();
-    bytes[..4096 * 2].fill(0xAB);
-    fs::write(&data, &bytes).unwrap();
+    let damage = [0xAB; 4096 * 2];
+    let file = fs::OpenOptions::new().read(true).write(true).open(&data).unwrap();
+    file.write_all_at(&damage, 0).unwrap();
+    let length = file.metadata().unwrap().len();
     let error = store::open(options(dir.path(), "boot")).err().unwrap();
     assert!(matches!(error, StateError::Lmdb(_)), "{error}");
-    assert_eq!(fs::read(&data).unwrap(), bytes);
+    let mut found = [0; 4096 * 2];
+    file.read_exact_at(&mut found, 0).unwrap();
+    assert_eq!((found, file.metadata().unwrap().len()), (damage, length));
 }
 
 #[test]

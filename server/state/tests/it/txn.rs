@@ -9,7 +9,8 @@ use konsul_state::command::{
 use crate::fixture::{Fixture, delete, delete_range, put, refused};
 
 fn conditional(precondition: KvPrecondition) -> KvOperation {
-    let put = KvPut { key: "k".into(), value: "new".into(), precondition: Some(precondition), ..KvPut::default() };
+    let put =
+        KvPut { key: "k".into(), value: "new".into(), precondition: Some(precondition), ..KvPut::default() };
     KvOperation { op: Some(kv_operation::Op::Put(put)) }
 }
 
@@ -78,14 +79,17 @@ fn a_range_that_is_too_large_is_refused_whole() {
     let mut f = Fixture::new();
     let keys = MAX_RANGE_KEYS + 1;
     for chunk in 0..keys.div_ceil(1000) {
-        let puts = (chunk * 1000..((chunk + 1) * 1000).min(keys)).map(|n| put(&format!("k{n:06}"), "")).collect();
+        let puts =
+            (chunk * 1000..((chunk + 1) * 1000).min(keys)).map(|n| put(&format!("k{n:06}"), "")).collect();
         f.kv(puts);
     }
     let outcome = f.kv(vec![delete_range(KeySpan::prefix("k"))]);
     assert!(matches!(refused(&outcome), Reason::RangeTooLarge(_)));
     assert_eq!(f.state.view().unwrap().entries().unwrap(), keys);
     f.kv(vec![delete("k000000")]);
-    let Some(outcome::Result::Kv(kv)) = f.kv(vec![delete_range(KeySpan::prefix("k"))]).result else { panic!() };
+    let Some(outcome::Result::Kv(kv)) = f.kv(vec![delete_range(KeySpan::prefix("k"))]).result else {
+        panic!()
+    };
     let Some(kv_result::Result::Delete(deleted)) = &kv.results[0].result else { panic!() };
     assert_eq!(deleted.deleted, MAX_RANGE_KEYS);
     assert_eq!(f.state.view().unwrap().entries().unwrap(), 0);
@@ -97,7 +101,8 @@ fn a_range_that_changed_since_is_kept() {
     f.put("a", "1");
     f.put("b", "2");
     let range = |since| {
-        let range = KvDeleteRange { span: Some(KeySpan::prefix("")), unchanged_since: Some(since), previous: true };
+        let range =
+            KvDeleteRange { span: Some(KeySpan::prefix("")), unchanged_since: Some(since), previous: true };
         vec![KvOperation { op: Some(kv_operation::Op::DeleteRange(range)) }]
     };
     let outcome = f.kv(range(1));

@@ -1,0 +1,108 @@
+//! Room on the disk for what a run is about to write. The state's file is sparse and written through a memory
+//! map, where a full disk is not an error but a signal that ends the process (SIGBUS). So blocks are allocated
+//! ahead of LMDB, and a run that finds no room fails before it has touched anything.
+
+use std::fs::File;
+use std::ops::Bound;
+
+use prost::Message;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+use crate::command::{KvDeleteRange, MAX_RANGE_BYTES, command::Op, kv_operation};
+use crate::error::StateError;
+use crate::ids::Namespace;
+use crate::store::{Entry, Payload, Store};
+use crate::tables::kv;
+
+/// Bytes kept allocated ahead of the last page in use, beside what a run itself may need.
+const AHEAD_BYTES: u64 = 16 << 20;
+/// How much of the map a byte of a run may come to: a value is in `kv`, twice in `history`, and each in whole pages;
+/// the tables' own pages are within `AHEAD_BYTES`, as no run has more than some thousand Commands.
+const GROWTH: u64 = 8;
+
+/// The allocated part of the state's file.
+pub(crate) struct Room {
+    file: File,
+    allocated: u64,
+}
+
+impl Room {
+    pub(crate) fn of(store: &Store) -> Result<Self, StateError> {
+        let mut room = Self { file: store.env.try_clone_inner_file()?, allocated: used(store) };
+        room.reserve(store, 0)?;
+        Ok(room)
+    }
+
+    /// Makes sure that a run can be written.
+    ///
+    /// # Errors
+    /// [`StateError::File`] with `StorageFull` or `QuotaExceeded` when the disk has no room;
+    /// [`StateError::Lmdb`] with `MapFull` when the map has none.
+    pub(crate) fn reserve_for(&mut self, store: &Store, run: &[Entry]) -> Result<(), StateError> {
+        let mut bytes = 0;
+        for entry in run {
+            bytes += growth(store, &entry.payload)?;
+        }
+        self.reserve(store, bytes)
+    }
+
+    fn reserve(&mut self, store: &Store, bytes: u64) -> Result<(), StateError> {
+        let used = used(store);
+        let needed = used + bytes * GROWTH + AHEAD_BYTES / 2;
+        if needed <= self.allocated {
+            return Ok(());
+        }
+        let target = needed + AHEAD_BYTES;
+        let length = target - self.allocated;
+        // KEEP_SIZE, because the map already made the file as large as it may ever be.
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.allocated, length) {
+            Ok(()) => self.allocated = target,
+            // A file system that can't allocate ahead: it has no such promise to give.
+            Err(Errno::OPNOTSUPP) => self.allocated = target,
+            Err(error) => return Err(StateError::file(store.dir.join("data.mdb"))(error.into())),
+        }
+        Ok(())
+    }
+}
+
+/// Bytes up to the end of the last page that LMDB has ever used.
+fn used(store: &Store) -> u64 {
+    (store.env.info().last_page_number as u64 + 1) * store.page_bytes
+}
+
+/// About how many bytes of records a payload writes: its own, and those of the rows that it deletes by range, which
+/// go into history.
+fn growth(store: &Store, payload: &Payload) -> Result<u64, StateError> {
+    let commands = match payload {
+        Payload::Blank => return Ok(0),
+        Payload::Membership(bytes) => return Ok(bytes.len() as u64),
+        Payload::Commands(group) => &group.commands,
+    };
+    let mut bytes = 0;
+    for command in commands {
+        bytes += command.encoded_len() as u64;
+        let Some(Op::Kv(txn)) = &command.op else { continue };
+        for operation in txn.then.iter().chain(&txn.otherwise) {
+            if let Some(kv_operation::Op::DeleteRange(range)) = &operation.op {
+                bytes += range_bytes(store, &txn.namespace, range)?;
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn range_bytes(store: &Store, namespace: &str, range: &KvDeleteRange) -> Result<u64, StateError> {
+    let span = range.span.clone().unwrap_or_default();
+    let (from, to) = kv::row_bounds(&Namespace::trusted(namespace), &span);
+    let txn = store.env.read_txn()?;
+    let mut bytes = 0;
+    for row in store.tables.kv.range(&txn, &(Bound::Included(&from[..]), Bound::Excluded(&to[..])))? {
+        let (row_key, row) = row?;
+        bytes += (row_key.len() + row.len()) as u64;
+        if bytes > MAX_RANGE_BYTES {
+            break;
+        }
+    }
+    Ok(bytes)
+}
