@@ -1,1 +1,51 @@
-//! How it is agreed: openraft, the log, group commit, snapshots.
+//! How it is agreed: openraft, its log, group commit, snapshots. The only crate that names openraft.
+//!
+//! # What is durable
+//! The log and the snapshots. A write is acknowledged when its log entry is synced and applied. The state is
+//! their materialisation and is, by default, not synced on each commit; when it can't be trusted after a
+//! start it is made again from the newest snapshot and the log behind it.
+//!
+//! # The way of a write
+//! caller → `proposer` (a group of Commands becomes one entry) → openraft → `log` (one write and one sync for all
+//! that waits) → openraft: committed → `machine` → `apply` (one transaction a run, then the Batches are
+//! published, then the callers are answered through `answers`).
+//!
+//! # Layout
+//! - [`Node`] (`node`): one member; opening, serving, stopping. `settings`, `error`, `stats` are its edges.
+//! - `data_dir`: the directory, its lock and version.
+//! - `proposer`: group commit. `reads`: read-index rounds. `answers`: answers to callers on other runtimes.
+//! - `log`: the log. [`disk`]: the disk underneath it.
+//! - `machine`: openraft's view of the state. `apply`: the thread that writes the state.
+//! - `snapshots`: snapshots on disk. `keeper`: when they are made, and the log purged.
+//! - `space`: what may be written when space is short. `health`: whether this member may serve.
+//! - `network`: the way to other members.
+//! - `types`: openraft's types, and their bytes.
+//!
+//! # Threads
+//! One writes the log, one applies, one prepares log files, and one for each snapshot that is being made.
+//! Everything else is tasks on the runtime that opened the node.
+
+mod answers;
+mod apply;
+mod data_dir;
+mod error;
+mod health;
+mod keeper;
+mod log;
+mod machine;
+mod network;
+mod node;
+mod proposer;
+mod reads;
+mod settings;
+mod snapshots;
+mod space;
+mod stats;
+mod types;
+
+pub mod disk;
+
+pub use error::RaftError;
+pub use node::Node;
+pub use settings::{Limits, Settings};
+pub use stats::{Histogram, Stats};

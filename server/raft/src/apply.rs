@@ -1,0 +1,174 @@
+//! The thread that applies: it holds the only handle that writes the state. A run of entries is one
+//! transaction; after its commit the Batches are published, and only then anybody is answered.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use konsul_state::propose::BatchSink;
+use konsul_state::store::{Entry, Payload as StatePayload};
+use konsul_state::{Command, CommandGroup, LogPosition, Run, StateError, StateWriter};
+use openraft::storage::ApplyResponder;
+use prost::Message;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::health::Health;
+use crate::space::{Space, Waits};
+use crate::stats::Stats;
+use crate::types::{Payload, RaftEntry, Types, encode_membership, entry_bytes, invalid, position};
+
+/// How long to wait before trying again for space.
+const RETRY_EVERY: Duration = Duration::from_millis(50);
+
+/// What is asked of the thread.
+pub(crate) enum Work {
+    /// Apply these entries.
+    Apply { entries: Vec<(RaftEntry, Option<ApplyResponder<Types>>)>, done: oneshot::Sender<io::Result<()>> },
+    /// Replace the state by this copy.
+    Install { from: PathBuf, done: oneshot::Sender<io::Result<()>> },
+    /// Say what is applied, and the last membership.
+    Applied { done: oneshot::Sender<io::Result<Applied>> },
+}
+
+/// What is applied, and the last membership with its position.
+pub(crate) type Applied = (LogPosition, Option<(LogPosition, Bytes)>);
+
+/// What the thread works with, and shares.
+pub(crate) struct Applier {
+    pub(crate) sink: Arc<dyn BatchSink>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) stopping: Arc<AtomicBool>,
+    /// The index of the last entry applied and published.
+    pub(crate) applied: watch::Sender<u64>,
+    pub(crate) growth: Arc<Growth>,
+}
+
+/// How much was applied since the last snapshot, and the call for another one.
+#[derive(Debug, Default)]
+pub(crate) struct Growth {
+    pub(crate) bytes: AtomicU64,
+    pub(crate) threshold: AtomicU64,
+    pub(crate) exceeded: Notify,
+}
+
+impl Growth {
+    pub(crate) fn add(&self, bytes: u64) {
+        let total = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if total >= self.threshold.load(Ordering::Relaxed) {
+            self.exceeded.notify_one();
+        }
+    }
+}
+
+impl Applier {
+    /// Works until every sender is gone, then closes the state.
+    pub(crate) fn run(self, mut writer: StateWriter, mut works: mpsc::Receiver<Work>) {
+        while let Some(work) = works.blocking_recv() {
+            // Whoever asked may have gone away.
+            match work {
+                Work::Apply { entries, done } => {
+                    done.send(self.apply(&mut writer, entries)).unwrap_or_default();
+                }
+                Work::Install { from, done } => {
+                    done.send(self.install(&mut writer, &from)).unwrap_or_default();
+                }
+                Work::Applied { done } => {
+                    let applied = || Ok((writer.state().view()?.applied(), writer.membership()?));
+                    done.send(applied().map_err(|e: StateError| self.broken(&e))).unwrap_or_default();
+                }
+            }
+        }
+        // A state that failed must not be trusted by the next start only because it was closed.
+        if self.health.broken().is_none()
+            && let Err(error) = writer.close()
+        {
+            tracing::error!(%error, "the state was not closed cleanly; the next start checks it");
+        }
+    }
+
+    fn apply(
+        &self,
+        writer: &mut StateWriter,
+        entries: Vec<(RaftEntry, Option<ApplyResponder<Types>>)>,
+    ) -> io::Result<()> {
+        let began = Instant::now();
+        let run = self.commit(writer, &entries)?;
+        self.sink.publish(&run.batches);
+        let bytes: usize = entries.iter().map(|(entry, _)| entry_bytes(entry)).sum();
+        if let Some((last, _)) = entries.last() {
+            self.applied.send_replace(last.log_id.index);
+        }
+        for ((_, responder), outcomes) in entries.into_iter().zip(run.outcomes) {
+            if let Some(responder) = responder {
+                responder.send(outcomes);
+            }
+        }
+        self.stats.apply_us.record_us(began.elapsed());
+        self.growth.add(bytes as u64);
+        Ok(())
+    }
+
+    /// Commits a run of entries. They are durable in the log, so when space is short they wait until there is
+    /// some; any other failure means that this member can't go on.
+    fn commit(
+        &self,
+        writer: &mut StateWriter,
+        entries: &[(RaftEntry, Option<ApplyResponder<Types>>)],
+    ) -> io::Result<Run> {
+        loop {
+            if let Some(error) = self.health.broken() {
+                return Err(io::Error::other(error));
+            }
+            let decoded = entries.iter().map(|(entry, _)| decode(entry)).collect::<io::Result<Vec<_>>>();
+            let decoded = decoded.map_err(|e| self.broken(&e))?;
+            match writer.apply(decoded) {
+                Ok(run) => {
+                    self.space.set_waiting(Waits::State, false);
+                    return Ok(run);
+                }
+                Err(error) if error.is_out_of_space() && !self.stopping.load(Ordering::Acquire) => {
+                    self.space.set_waiting(Waits::State, true);
+                    std::thread::sleep(RETRY_EVERY);
+                }
+                // Stopping while out of space: the entries stay in the log, and are applied after the next start.
+                Err(error) if error.is_out_of_space() => return Err(io::Error::other(error)),
+                Err(error) => return Err(self.broken(&error)),
+            }
+        }
+    }
+
+    fn install(&self, writer: &mut StateWriter, from: &std::path::Path) -> io::Result<()> {
+        writer.install(from).map_err(|e| self.broken(&e))?;
+        let view = writer.state().view().map_err(|e| self.broken(&e))?;
+        self.sink.reset(view.revision());
+        self.applied.send_replace(view.applied().index);
+        self.growth.bytes.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn broken(&self, error: &dyn std::fmt::Display) -> io::Error {
+        self.health.break_down(format!("the state could not be written: {error}"));
+        io::Error::other(error.to_string())
+    }
+}
+
+fn decode(entry: &RaftEntry) -> io::Result<Entry> {
+    let payload = match &entry.payload {
+        Payload::Blank => StatePayload::Blank,
+        Payload::Membership(membership) => StatePayload::Membership(encode_membership(membership)),
+        Payload::Normal(group) => {
+            let commands = group.commands().iter().map(|bytes| Command::decode(bytes.clone()));
+            let commands = commands.collect::<Result<Vec<_>, _>>();
+            let index = entry.log_id.index;
+            let commands =
+                commands.map_err(|e| invalid(format!("log entry {index} does not decode: {e}")))?;
+            StatePayload::Commands(CommandGroup { commands })
+        }
+    };
+    Ok(Entry { position: position(&entry.log_id), payload })
+}

@@ -1,0 +1,109 @@
+//! How a member is set up. Everything has a default but where it lives and which boot this is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use konsul_state::{Durability, Persistence};
+
+use crate::disk::{Disk, RealDisk};
+use crate::error::RaftError;
+
+/// How to open a [`Node`](crate::Node).
+#[derive(Clone)]
+pub struct Settings {
+    /// Directory of everything this member keeps. Made if it is not there. Not used, and not touched, with
+    /// [`Persistence::Memory`].
+    pub data_dir: PathBuf,
+    /// This member's id, from 1 on. It belongs to the data directory and can't be changed.
+    pub member_id: u64,
+    /// Greatest size of the state's file in bytes; address space, not memory.
+    pub map_bytes: usize,
+    /// Where the state and the log are kept.
+    pub persistence: Persistence,
+    /// What a commit of the state waits for. The log is synced in any case.
+    pub durability: Durability,
+    /// Names the boot of this machine's kernel; on Linux `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Bounds of queues and entries.
+    pub limits: Limits,
+    /// Size of a log file in bytes.
+    pub log_file_bytes: u64,
+    /// Fewest bytes of entries between two snapshots.
+    pub snapshot_min_bytes: u64,
+    /// Below this much free space, on the disk or in the state's map, only deletes and compaction are
+    /// accepted; below half of it, no write is.
+    pub reserve_bytes: u64,
+    /// The disk of the log.
+    pub disk: Arc<dyn Disk>,
+}
+
+/// Bounds of what waits and of what goes into one log entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most Commands that may wait to be proposed.
+    pub waiting_commands: usize,
+    /// Most bytes of Commands that may wait to be proposed.
+    pub waiting_bytes: usize,
+    /// Most reads that may wait for a read-index round.
+    pub waiting_reads: usize,
+    /// Most Commands in one log entry.
+    pub entry_commands: usize,
+    /// Most bytes of Commands in one log entry, unless it is a single one.
+    pub entry_bytes: usize,
+    /// Most bytes of one Command.
+    pub command_bytes: usize,
+    /// Most log entries in flight, from proposing to applying.
+    pub in_flight_entries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            waiting_commands: 16_384,
+            waiting_bytes: 128 << 20,
+            waiting_reads: 65_536,
+            entry_commands: 4_096,
+            entry_bytes: 8 << 20,
+            command_bytes: 16 << 20,
+            in_flight_entries: 2,
+        }
+    }
+}
+
+impl Settings {
+    /// The defaults, for a data directory and the current boot.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>, boot_id: impl Into<String>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            member_id: 1,
+            map_bytes: 64 << 30,
+            persistence: Persistence::Lmdb,
+            durability: Durability::Log,
+            boot_id: boot_id.into(),
+            limits: Limits::default(),
+            log_file_bytes: 32 << 20,
+            snapshot_min_bytes: 64 << 20,
+            reserve_bytes: 64 << 20,
+            disk: Arc::new(RealDisk),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RaftError> {
+        let limits = &self.limits;
+        let wrong = [
+            (self.member_id == 0, "member id must be at least 1"),
+            (self.map_bytes < 1 << 20, "the map must have at least 1 MiB"),
+            (self.log_file_bytes < 64 << 10, "a log file must have at least 64 KiB"),
+            (limits.waiting_commands == 0 || limits.waiting_reads == 0, "something must be allowed to wait"),
+            (limits.entry_commands == 0, "an entry must be allowed to hold a command"),
+            (limits.in_flight_entries == 0, "an entry must be allowed in flight"),
+            // The log's format counts an entry's bytes in 32 bits.
+            (limits.entry_bytes.max(limits.command_bytes) > 1 << 30, "an entry may have at most 1 GiB"),
+        ];
+        match wrong.iter().find(|(is_wrong, _)| *is_wrong) {
+            Some((_, what)) => Err(RaftError::Setting((*what).to_owned())),
+            None => Ok(()),
+        }
+    }
+}
