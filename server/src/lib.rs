@@ -1,1 +1,86 @@
-//! Config, boot, telemetry and shutdown of a Konsul server.
+//! A Konsul server: settings, boot, telemetry, shutdown. It behaves as the crates it puts together do.
+//!
+//! # Layout
+//! - [`config`]: every setting, once.
+//! - `boot`: puts the crates together and takes them apart; the only file that knows them all.
+//! - `runtimes`: the single-threaded runtimes that calls are served on.
+//! - `signals`: when to stop.
+//! - `telemetry`: logs and metrics.
+
+mod boot;
+mod runtimes;
+mod signals;
+mod telemetry;
+
+pub mod config;
+
+use std::process::ExitCode;
+
+pub use config::Flags;
+
+/// The version, as `konsul --version` prints it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Why the server did not start, or ended. One line.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A setting is unknown or wrong.
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    /// The address can't be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The data can't be used.
+    #[error(transparent)]
+    Raft(#[from] konsul_raft::RaftError),
+    /// The state can't be read.
+    #[error(transparent)]
+    State(#[from] konsul_state::StateError),
+    /// The system refused something the server needs.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Something that is compiled in is malformed.
+    #[error("cannot set up {0}")]
+    Setup(String),
+}
+
+impl Failure {
+    /// 2 for a wrong setting, 1 for everything else.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => ExitCode::from(2),
+            Self::Listen { .. } | Self::Raft(_) | Self::State(_) | Self::System { .. } | Self::Setup(_) => {
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self::System { what, error }
+    }
+}
+
+/// Runs a server until it is told to stop by SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`Failure`] when it could not start.
+pub fn run(flags: &Flags) -> Result<(), Failure> {
+    let settings = config::load(flags, std::env::vars())?;
+    telemetry::start_logs(&settings.log).map_err(|e| Failure::Setup(format!("logs: {e}")))?;
+    let runtimes =
+        runtimes::Runtimes::start(settings.runtimes()).map_err(Failure::system("cannot start a thread"))?;
+    let ended = runtimes.block_on(boot::serve(settings, runtimes.handles()));
+    runtimes.stop();
+    ended
+}

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpConnectInfo;
 
 use crate::listener::Bounds;
-use crate::port::Port;
+use crate::port::{Grpc, Port};
 
 /// What a stream may be ahead of its reader, in bytes: the rest stays where it comes from.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
@@ -19,7 +19,12 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
 /// Serves a connection until it ends. After `stop` it takes no new streams and ends with the last.
-pub(crate) async fn serve(stream: std::net::TcpStream, port: Port, bounds: Bounds, stop: CancellationToken) {
+pub(crate) async fn serve<D: Grpc>(
+    stream: std::net::TcpStream,
+    port: Port<D>,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return tracing::error!(%error, "a connection could not be taken up"),

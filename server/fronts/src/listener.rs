@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection;
-use crate::port::Port;
+use crate::port::{Grpc, Port};
 
 /// What a connection may take. Defaults are those of the server's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,18 +45,18 @@ impl Default for Bounds {
 }
 
 /// A bound socket with what is to be spoken on it.
-pub struct Listener {
+pub struct Listener<D> {
     socket: TcpListener,
-    port: Port,
+    port: Port<D>,
     bounds: Bounds,
     runtimes: Vec<Handle>,
 }
 
-impl Listener {
+impl<D: Grpc> Listener<D> {
     /// Serves `port` on `socket`. Connections are served on `runtimes` in turn; if there are none, on the
     /// runtime that runs the listener.
     #[must_use]
-    pub fn new(socket: TcpListener, port: Port, bounds: Bounds, runtimes: Vec<Handle>) -> Self {
+    pub fn new(socket: TcpListener, port: Port<D>, bounds: Bounds, runtimes: Vec<Handle>) -> Self {
         Self { socket, port, bounds, runtimes }
     }
 

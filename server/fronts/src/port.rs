@@ -6,61 +6,78 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::Router;
+use futures_util::future::Either;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
 use tower::{Service, ServiceExt};
 
+/// What serves gRPC: the Door, whose type the fronts need not know.
+pub trait Grpc:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Grpc for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
 /// The services of the port. Cheap to clone.
 #[derive(Clone)]
-pub struct Port {
-    door: Routes,
+pub struct Port<D> {
+    door: D,
     pages: Router,
 }
 
-impl Port {
+impl<D: Grpc> Port<D> {
     /// Puts the Door and the pages on one port.
     #[must_use]
-    pub fn new(door: Routes, pages: Router) -> Self {
+    pub fn new(door: D, pages: Router) -> Self {
         Self { door, pages }
     }
 
     /// The service of one connection.
-    pub(crate) fn on_connection(self, info: TcpConnectInfo) -> OnConnection {
+    pub(crate) fn on_connection(self, info: TcpConnectInfo) -> OnConnection<D> {
         OnConnection { port: self, info }
     }
 }
 
 #[derive(Clone)]
-pub(crate) struct OnConnection {
-    port: Port,
+pub(crate) struct OnConnection<D> {
+    port: Port<D>,
     info: TcpConnectInfo,
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Page = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-impl Service<Request<Incoming>> for OnConnection {
+impl<D: Grpc> Service<Request<Incoming>> for OnConnection<D> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = Either<D::Future, Page>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // Both services below are always ready: their bounds are kept per call.
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Incoming>) -> Answer {
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         if is_grpc(&request) {
             request.extensions_mut().insert(self.info.clone());
-            return Box::pin(self.port.door.call(request));
+            return Either::Left(self.port.door.call(request));
         }
         let pages = self.port.pages.clone();
-        Box::pin(async move {
+        Either::Right(Box::pin(async move {
             let answer = pages.oneshot(request.map(axum::body::Body::new)).await?;
             Ok(answer.map(Body::new))
-        })
+        }))
     }
 }
 

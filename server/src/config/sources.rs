@@ -68,7 +68,9 @@ pub enum ConfigError {
         should: String,
     },
     /// A server without authentication may not be reached from elsewhere.
-    #[error("--dev serves without authentication and only on loopback, not on {listen}: leave out --dev or listen on 127.0.0.1")]
+    #[error(
+        "--dev serves without authentication and only on loopback, not on {listen}: leave out --dev or listen on 127.0.0.1"
+    )]
     DevBeyondLoopback {
         /// The address asked for.
         listen: SocketAddr,
@@ -104,8 +106,12 @@ pub fn load(
         let Some(setting) = find(&name) else {
             return Err(ConfigError::Unknown { hint: closest(&name), name, origin });
         };
-        (setting.set)(&mut settings, &value)
-            .map_err(|should| ConfigError::Wrong { name: setting.path, origin, value, should })?;
+        (setting.set)(&mut settings, &value).map_err(|should| ConfigError::Wrong {
+            name: setting.path,
+            origin,
+            value,
+            should,
+        })?;
     }
     settings.check()?;
     Ok(settings)
@@ -136,7 +142,8 @@ fn from_file(path: &Path) -> Result<Vec<Given>, ConfigError> {
 /// is as good as the same in quotes.
 fn flatten(table: &DeTable<'_>, prefix: &str, each: &mut dyn FnMut(String, String, usize)) {
     for (key, value) in table {
-        let name = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
+        let name =
+            if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
         match value.get_ref() {
             DeValue::Table(inner) => flatten(inner, &name, each),
             DeValue::String(text) => each(name, text.to_string(), key.span().start),

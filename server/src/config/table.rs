@@ -83,34 +83,169 @@ const GIB: u64 = 1 << 30;
 
 /// Every setting there is, in the order of the documentation.
 pub const SETTINGS: &[Setting] = &[
-    plain!("server.listen", server.listen, "Address and port of gRPC, the metrics and the health pages. Port 0 takes a free one."),
-    plain!("server.data_dir", server.data_dir, "Directory of the log, the state and the snapshots; made if it is not there. One server a directory."),
-    plain!("server.address_file", server.address_file, "File that is told the bound address (`host:port`) once the server is ready. Empty: none."),
-    plain!("server.runtimes", server.runtimes, "Single-threaded runtimes that serve calls. 0: half as many as cores, at least one.", 0..=256),
-    plain!("server.max_connections", server.bounds.max_connections, "Most connections at a time; further ones wait in the kernel's queue.", 1..=1_000_000),
-    plain!("server.max_streams_per_connection", server.bounds.max_streams, "Most calls at a time on one connection, streams included.", 1..=1_000_000),
-    plain!("server.keepalive_interval", server.bounds.keepalive_interval, "How long a connection may be silent before it is asked for a sign of life.", seconds(1)..=seconds(7200)),
-    plain!("server.keepalive_timeout", server.bounds.keepalive_timeout, "How long a connection has for that sign before it is closed.", seconds(1)..=seconds(600)),
-    plain!("server.shutdown_grace", server.bounds.grace, "How long calls in flight may take to end after SIGTERM before they are cut.", MILLISECOND..=seconds(3600)),
-    plain!("store.persistence", store.persistence, "Where the store is kept: `lmdb` in the data directory, or `memory` (gone at exit)."),
-    plain!("store.durability", store.durability, "What the state waits for: `log` (the synced log and the snapshots are what is durable) or `synced` (the state is synced too, 5 to 15 times slower)."),
-    plain!("raft.max_waiting_writes", raft.max_waiting_writes, "Most writes that wait to be put into the log; further ones are refused.", 1..=1_000_000),
-    plain!("raft.max_entries_in_flight", raft.max_entries_in_flight, "Most log entries that are being made durable at a time; each is a group of writes.", 1..=64),
-    bytes!("raft.snapshot_log_bytes", raft.snapshot_log_bytes, "A snapshot is taken, and the log before it dropped, when the log has grown by this much, or by half the store if that is more.", 1 << 20..=1024 * GIB),
-    bytes!("raft.disk_reserve_bytes", raft.disk_reserve_bytes, "Free space of the disk below which writes are refused, so that what was accepted can be finished.", 1 << 20..=1024 * GIB),
-    bytes!("limits.max_value_bytes", limits.max_value_bytes, "Most bytes of a value.", 1..=konsul_service::limits::GREATEST_VALUE_BYTES),
-    bytes!("limits.max_request_bytes", limits.max_request_bytes, "Most bytes of a request after decompression; raised to two values and 64 KiB where it is less.", 64 * KIB..=64 * MIB),
-    bytes!("limits.max_store_bytes", limits.max_store_bytes, "Bytes of data from which on writes that grow the store are refused; deletes and compaction go on.", 1 << 20..=16_384 * GIB),
-    plain!("limits.max_waiting_reads", limits.max_waiting_reads, "Most reads that wait at a time for a `min_revision`.", 1..=10_000_000),
-    plain!("limits.max_watch_streams", limits.max_watch_streams, "Most watch streams of this member.", 1..=10_000_000),
-    plain!("limits.max_watch_targets", limits.max_watch_targets, "Most targets of all watch streams of this member.", 1..=100_000_000),
-    bytes!("limits.watch_ring_bytes", limits.watch_ring_bytes, "Most bytes of recent changes kept in memory for watchers; older ones are read from the store.", 64 * KIB..=16_384 * MIB),
-    plain!("limits.watch_ring_batches", limits.watch_ring_batches, "Most recent revisions kept in memory for watchers.", 16..=16_777_216),
-    bytes!("limits.watch_batch_bytes", limits.watch_batch_bytes, "Bytes after which a watch message takes in no further revision.", KIB..=16 * MIB),
-    bytes!("limits.watch_fragment_bytes", limits.watch_fragment_bytes, "Bytes from which on the changes of one revision are sent in fragments.", KIB..=16 * MIB),
-    bytes!("limits.watch_shared_bytes", limits.watch_shared_bytes, "Most bytes of encoded watch messages kept for other watchers of the same target, for each runtime.", KIB..=1024 * MIB),
-    plain!("limits.history_min_age", limits.history_min_age, "How long history is kept at least before it is compacted by itself.", MILLISECOND..=seconds(10 * 365 * 86_400)),
-    bytes!("limits.history_max_bytes", limits.history_max_bytes, "Bytes of history from which on what is older than `history_min_age` is compacted.", 1 << 20..=16_384 * GIB),
+    plain!(
+        "server.listen",
+        server.listen,
+        "Address and port of gRPC, the metrics and the health pages. Port 0 takes a free one."
+    ),
+    plain!(
+        "server.data_dir",
+        server.data_dir,
+        "Directory of the log, the state and the snapshots; made if it is not there. One server a directory."
+    ),
+    plain!(
+        "server.address_file",
+        server.address_file,
+        "File that is told the bound address (`host:port`) once the server is ready. Empty: none."
+    ),
+    plain!(
+        "server.runtimes",
+        server.runtimes,
+        "Single-threaded runtimes that serve calls. 0: half as many as cores, at least one.",
+        0..=256
+    ),
+    plain!(
+        "server.max_connections",
+        server.bounds.max_connections,
+        "Most connections at a time; further ones wait in the kernel's queue.",
+        1..=1_000_000
+    ),
+    plain!(
+        "server.max_streams_per_connection",
+        server.bounds.max_streams,
+        "Most calls at a time on one connection, streams included.",
+        1..=1_000_000
+    ),
+    plain!(
+        "server.keepalive_interval",
+        server.bounds.keepalive_interval,
+        "How long a connection may be silent before it is asked for a sign of life.",
+        seconds(1)..=seconds(7200)
+    ),
+    plain!(
+        "server.keepalive_timeout",
+        server.bounds.keepalive_timeout,
+        "How long a connection has for that sign before it is closed.",
+        seconds(1)..=seconds(600)
+    ),
+    plain!(
+        "server.shutdown_grace",
+        server.bounds.grace,
+        "How long calls in flight may take to end after SIGTERM before they are cut.",
+        MILLISECOND..=seconds(3600)
+    ),
+    plain!(
+        "store.persistence",
+        store.persistence,
+        "Where the store is kept: `lmdb` in the data directory, or `memory` (gone at exit)."
+    ),
+    plain!(
+        "store.durability",
+        store.durability,
+        "What the state waits for: `log` (the synced log and the snapshots are what is durable) or `synced` (the state is synced too, 5 to 15 times slower)."
+    ),
+    plain!(
+        "raft.max_waiting_writes",
+        raft.max_waiting_writes,
+        "Most writes that wait to be put into the log; further ones are refused.",
+        1..=1_000_000
+    ),
+    plain!(
+        "raft.max_entries_in_flight",
+        raft.max_entries_in_flight,
+        "Most log entries that are being made durable at a time; each is a group of writes.",
+        1..=64
+    ),
+    bytes!(
+        "raft.snapshot_log_bytes",
+        raft.snapshot_log_bytes,
+        "A snapshot is taken, and the log before it dropped, when the log has grown by this much, or by half the store if that is more.",
+        1 << 20..=1024 * GIB
+    ),
+    bytes!(
+        "raft.disk_reserve_bytes",
+        raft.disk_reserve_bytes,
+        "Free space of the disk below which writes are refused, so that what was accepted can be finished.",
+        1 << 20..=1024 * GIB
+    ),
+    bytes!(
+        "limits.max_value_bytes",
+        limits.max_value_bytes,
+        "Most bytes of a value.",
+        1..=konsul_service::limits::GREATEST_VALUE_BYTES
+    ),
+    bytes!(
+        "limits.max_request_bytes",
+        limits.max_request_bytes,
+        "Most bytes of a request after decompression; raised to two values and 64 KiB where it is less.",
+        64 * KIB..=64 * MIB
+    ),
+    bytes!(
+        "limits.max_store_bytes",
+        limits.max_store_bytes,
+        "Bytes of data from which on writes that grow the store are refused; deletes and compaction go on.",
+        1 << 20..=16_384 * GIB
+    ),
+    plain!(
+        "limits.max_waiting_reads",
+        limits.max_waiting_reads,
+        "Most reads that wait at a time for a `min_revision`.",
+        1..=10_000_000
+    ),
+    plain!(
+        "limits.max_watch_streams",
+        limits.max_watch_streams,
+        "Most watch streams of this member.",
+        1..=10_000_000
+    ),
+    plain!(
+        "limits.max_watch_targets",
+        limits.max_watch_targets,
+        "Most targets of all watch streams of this member.",
+        1..=100_000_000
+    ),
+    bytes!(
+        "limits.watch_ring_bytes",
+        limits.watch_ring_bytes,
+        "Most bytes of recent changes kept in memory for watchers; older ones are read from the store.",
+        64 * KIB..=16_384 * MIB
+    ),
+    plain!(
+        "limits.watch_ring_batches",
+        limits.watch_ring_batches,
+        "Most recent revisions kept in memory for watchers.",
+        16..=16_777_216
+    ),
+    bytes!(
+        "limits.watch_batch_bytes",
+        limits.watch_batch_bytes,
+        "Bytes after which a watch message takes in no further revision.",
+        KIB..=16 * MIB
+    ),
+    bytes!(
+        "limits.watch_fragment_bytes",
+        limits.watch_fragment_bytes,
+        "Bytes from which on the changes of one revision are sent in fragments.",
+        KIB..=16 * MIB
+    ),
+    bytes!(
+        "limits.watch_shared_bytes",
+        limits.watch_shared_bytes,
+        "Most bytes of encoded watch messages kept for other watchers of the same target, for each runtime.",
+        KIB..=1024 * MIB
+    ),
+    plain!(
+        "limits.history_min_age",
+        limits.history_min_age,
+        "How long history is kept at least before it is compacted by itself.",
+        MILLISECOND..=seconds(10 * 365 * 86_400)
+    ),
+    bytes!(
+        "limits.history_max_bytes",
+        limits.history_max_bytes,
+        "Bytes of history from which on what is older than `history_min_age` is compacted.",
+        1 << 20..=16_384 * GIB
+    ),
     Setting {
         path: "log.filter",
         doc: "What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as `info,openraft=debug`.",
@@ -120,5 +255,9 @@ pub const SETTINGS: &[Setting] = &[
         },
         show: |settings| settings.log.filter.clone(),
     },
-    plain!("log.format", log.format, "How a line looks: `text`, `json`, or `auto` (text on a terminal, JSON otherwise)."),
+    plain!(
+        "log.format",
+        log.format,
+        "How a line looks: `text`, `json`, or `auto` (text on a terminal, JSON otherwise)."
+    ),
 ];

@@ -85,7 +85,8 @@ impl Value for Option<PathBuf> {
 
 impl Value for Duration {
     fn parse(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map_err(|_| "a duration with its unit, such as 500ms, 10s or 1h".to_owned())
+        humantime::parse_duration(text)
+            .map_err(|_| "a duration with its unit, such as 500ms, 10s or 1h".to_owned())
     }
     fn show(&self) -> String {
         humantime::format_duration(*self).to_string().replace(' ', "")
@@ -111,7 +112,7 @@ pub(super) fn show_bytes<N: TryInto<u64>>(bytes: N) -> String {
 
 /// A filter of `tracing`; checked here so that a wrong one is found where it was set.
 pub(super) fn parse_filter(text: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::try_new(text)
-        .map(|_| text.to_owned())
-        .map_err(|_| "a level (error, warn, info, debug, trace) or a filter such as info,openraft=debug".to_owned())
+    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| {
+        "a level (error, warn, info, debug, trace) or a filter such as info,openraft=debug".to_owned()
+    })
 }

@@ -44,7 +44,7 @@ impl<R: Fn() -> Vec<Reading> + Send + Sync> Collector for Histograms<R> {
         if readings.is_empty() {
             return Vec::new();
         }
-        let mut family = MetricFamily::new();
+        let mut family = MetricFamily::default();
         family.set_name(self.desc.fq_name.clone());
         family.set_help(self.desc.help.clone());
         family.set_field_type(MetricType::HISTOGRAM);
@@ -58,22 +58,22 @@ fn metric(reading: Reading) -> Metric {
     let mut buckets = Vec::with_capacity(reading.counts.len());
     for (bound, count) in reading.bounds.iter().chain(&[f64::INFINITY]).zip(&reading.counts) {
         cumulative += count;
-        let mut bucket = Bucket::new();
+        let mut bucket = Bucket::default();
         bucket.set_upper_bound(*bound);
         bucket.set_cumulative_count(cumulative);
         buckets.push(bucket);
     }
-    let mut histogram = Histogram::new();
+    let mut histogram = Histogram::default();
     histogram.set_sample_count(cumulative);
     histogram.set_sample_sum(reading.sum);
     histogram.set_bucket(buckets);
     let labels = reading.labels.into_iter().map(|(name, value)| {
-        let mut label = LabelPair::new();
+        let mut label = LabelPair::default();
         label.set_name(name.to_owned());
         label.set_value(value);
         label
     });
-    let mut metric = Metric::new();
+    let mut metric = Metric::default();
     metric.set_label(labels.collect());
     metric.set_histogram(histogram);
     metric

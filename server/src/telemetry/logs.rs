@@ -15,7 +15,7 @@ const QUIET: &str = "openraft=warn,raft_engine=warn";
 ///
 /// # Errors
 /// When somebody else did before.
-pub fn start_logs(settings: &LogSettings) -> Result<(), TryInitError> {
+pub(crate) fn start_logs(settings: &LogSettings) -> Result<(), TryInitError> {
     let filter = match settings.filter.contains("openraft") {
         true => EnvFilter::new(&settings.filter),
         false => EnvFilter::new(format!("{QUIET},{}", settings.filter)),

@@ -52,7 +52,10 @@ mod tests {
     #[test]
     fn this_process_uses_memory_and_threads() {
         let reading = read();
-        assert!(reading.resident_bytes > reading.anonymous_bytes && reading.anonymous_bytes > 0, "{reading:?}");
+        assert!(
+            reading.resident_bytes > reading.anonymous_bytes && reading.anonymous_bytes > 0,
+            "{reading:?}"
+        );
         assert!(reading.threads >= 1 && reading.open_files >= 3, "{reading:?}");
     }
 

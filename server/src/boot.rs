@@ -1,0 +1,200 @@
+//! Puts the crates together and takes them apart: the only file that knows them all.
+//!
+//! Up: data directory and consensus, watch hub, Door, pages, listener, then the leader's duties. Down, the other way round:
+//! streams are ended and no calls taken, those in flight finish, and only then consensus and the state are closed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use konsul_fronts::{Listener, Port, Probe, pages};
+use konsul_raft::Node;
+use konsul_service::duties::Duties;
+use konsul_service::{About, Door, Hub, Parts};
+use konsul_state::propose::{BatchSink, Propose};
+use konsul_state::{Batch, Persistence, Revision};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::Failure;
+use crate::config::Settings;
+use crate::signals::Signals;
+use crate::telemetry::{Metrics, Sources};
+
+/// Room that the state's map has beyond twice `limits.max_store_bytes`, so that deletes and compaction find some at the limit.
+const MAP_ROOM_BYTES: u64 = 1 << 30;
+
+/// Serves until a signal.
+pub(crate) async fn serve(settings: Settings, runtimes: Vec<Handle>) -> Result<(), Failure> {
+    let mut signals = Signals::listen().map_err(Failure::system("cannot listen for signals"))?;
+    let address = settings.server.listen;
+    // Bound first: a second server on the same port ends before it has touched any data.
+    let socket = TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;
+    let bound = socket.local_addr().map_err(|error| Failure::Listen { address, error })?;
+    let server = Server::start(&settings).await?;
+    let stop = CancellationToken::new();
+    let listener = Listener::new(socket, server.port.clone(), settings.server.bounds, runtimes);
+    let serving = tokio::spawn(listener.run(stop.clone()));
+    announce(&settings, bound)?;
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping: ending streams and finishing calls; a second signal ends at once");
+    tokio::select! {
+        () = server.stop(stop, serving) => tracing::info!("stopped"),
+        signal = signals.next() => tracing::warn!(signal, "stopped without waiting"),
+    }
+    Ok(())
+}
+
+/// Everything that is up, but for the listener.
+struct Server {
+    node: Arc<Node>,
+    hub: Arc<Hub>,
+    duties: Duties,
+    health: tonic_health::server::HealthReporter,
+    watchdog: Arc<Watchdog>,
+    port: Port<Door>,
+}
+
+impl Server {
+    async fn start(settings: &Settings) -> Result<Self, Failure> {
+        let sink = Arc::new(LateSink::default());
+        let (node, state) = Node::open(raft_settings(settings)?, sink.clone()).await?;
+        let node = Arc::new(node);
+        let hub = Hub::new(state.clone(), settings.limits.clone())?;
+        sink.hand_to(hub.clone());
+        let sources =
+            Sources { state: state.clone(), hub: hub.clone(), stats: node.stats(), propose: node.clone() };
+        let metrics = Metrics::new(sources).map_err(|e| Failure::Setup(e.to_string()))?;
+        let compacted = Arc::new(Notify::new());
+        let parts = Parts {
+            state: state.clone(),
+            propose: node.clone(),
+            hub: hub.clone(),
+            limits: settings.limits.clone(),
+            about: about(settings, &node),
+            compacted: compacted.clone(),
+            observer: Some(metrics.observer()),
+        };
+        let (door, health) =
+            Door::new(parts).await.map_err(|e| Failure::Setup(format!("reflection: {e}")))?;
+        let watchdog =
+            Arc::new(Watchdog { metrics, propose: node.clone(), stopping: AtomicBool::new(false) });
+        let port = Port::new(door, pages::router(watchdog.clone()));
+        let duties = Duties::start(state, node.clone(), &settings.limits, compacted);
+        Ok(Self { node, hub, duties, health, watchdog, port })
+    }
+
+    async fn stop(self, stop: CancellationToken, serving: tokio::task::JoinHandle<()>) {
+        self.watchdog.stopping.store(true, Ordering::Release);
+        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        // Streams end with UNAVAILABLE, so that their connections can end.
+        self.hub.stop();
+        stop.cancel();
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the listener failed");
+        }
+        self.duties.stop().await;
+        self.node.shutdown().await;
+        self.hub.stopped().await;
+    }
+}
+
+/// What the pages ask.
+struct Watchdog {
+    metrics: Metrics,
+    propose: Arc<dyn Propose>,
+    stopping: AtomicBool,
+}
+
+impl Probe for Watchdog {
+    fn ready(&self) -> Result<(), String> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err("the server is stopping".to_owned());
+        }
+        match self.propose.standing().leader_id {
+            Some(_) => Ok(()),
+            None => Err("no leader is known".to_owned()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.text()
+    }
+}
+
+/// Consensus publishes from its start on, and the hub needs the state that consensus opened. What is published before
+/// the hub is there is what recovery applies again; the hub begins after it.
+#[derive(Default)]
+struct LateSink(OnceLock<Arc<Hub>>);
+
+impl LateSink {
+    fn hand_to(&self, hub: Arc<Hub>) {
+        // Set once, here.
+        let _ = self.0.set(hub);
+    }
+}
+
+impl BatchSink for LateSink {
+    fn publish(&self, batches: &[Arc<Batch>]) {
+        if let Some(hub) = self.0.get() {
+            hub.publish(batches);
+        }
+    }
+
+    fn reset(&self, revision: Revision) {
+        if let Some(hub) = self.0.get() {
+            hub.reset(revision);
+        }
+    }
+}
+
+fn raft_settings(settings: &Settings) -> Result<konsul_raft::Settings, Failure> {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_err(Failure::system("cannot read the kernel's boot id"))?;
+    let defaults = konsul_raft::Settings::new(&settings.server.data_dir, boot_id.trim());
+    let map_bytes = settings.limits.max_store_bytes * 2 + MAP_ROOM_BYTES;
+    Ok(konsul_raft::Settings {
+        map_bytes: usize::try_from(map_bytes).unwrap_or(usize::MAX),
+        persistence: settings.store.persistence,
+        durability: settings.store.durability,
+        limits: konsul_raft::Limits {
+            waiting_commands: settings.raft.max_waiting_writes,
+            in_flight_entries: settings.raft.max_entries_in_flight,
+            ..defaults.limits
+        },
+        snapshot_min_bytes: settings.raft.snapshot_log_bytes,
+        reserve_bytes: settings.raft.disk_reserve_bytes,
+        ..defaults
+    })
+}
+
+fn about(settings: &Settings, node: &Node) -> About {
+    About {
+        version: crate::VERSION.to_owned(),
+        cluster_id: node.cluster_id().to_string(),
+        persistence: match settings.store.persistence {
+            Persistence::Lmdb => "lmdb",
+            Persistence::Memory => "memory",
+        },
+    }
+}
+
+/// Tells where the server is to be found.
+fn announce(settings: &Settings, bound: SocketAddr) -> Result<(), Failure> {
+    if settings.dev {
+        tracing::warn!("--dev: a throwaway server, without authentication; its data is gone when it stops");
+    }
+    tracing::info!(address = %bound, data_dir = %settings.server.data_dir.display(), "serving");
+    let Some(path) = &settings.server.address_file else { return Ok(()) };
+    write_whole(path, &format!("{bound}\n")).map_err(Failure::system("cannot write the address file"))
+}
+
+/// Whoever waits for the file never reads half of it.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, text)?;
+    std::fs::rename(fresh, path)
+}

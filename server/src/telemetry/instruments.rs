@@ -1,0 +1,297 @@
+//! The list of metrics: each one's name, unit and where it is read. All are read when they are scraped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use konsul_raft::Stats;
+use konsul_service::Hub;
+use konsul_service::observe::CallObserver;
+use konsul_state::State;
+use konsul_state::propose::Propose;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Meter, MeterProvider};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Encoder, Registry, TextEncoder};
+
+use super::calls::Calls;
+use super::histograms::{Histograms, Reading};
+use super::process;
+
+/// What the metrics are read from.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    /// The state.
+    pub(crate) state: State,
+    /// The watch hub.
+    pub(crate) hub: Arc<Hub>,
+    /// The log and the proposer.
+    pub(crate) stats: Arc<Stats>,
+    /// Consensus.
+    pub(crate) propose: Arc<dyn Propose>,
+}
+
+/// All metrics of a server.
+pub(crate) struct Metrics {
+    registry: Registry,
+    calls: Arc<Calls>,
+    // Keeps the instruments' callbacks alive.
+    _provider: SdkMeterProvider,
+}
+
+/// Why metrics could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up metrics: {0}")]
+pub(crate) struct MetricsError(String);
+
+impl Metrics {
+    /// Sets up all instruments.
+    ///
+    /// # Errors
+    /// When two have one name.
+    pub(crate) fn new(sources: Sources) -> Result<Self, MetricsError> {
+        let failed = |e: &dyn std::fmt::Display| MetricsError(e.to_string());
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build()
+            .map_err(|e| failed(&e))?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let meter = provider.meter("konsul");
+        let calls = Arc::new(Calls::new());
+        observe_calls(&meter, &calls);
+        observe_process(&meter);
+        observe_state(&meter, &sources);
+        observe_watches(&meter, &sources.hub);
+        observe_raft(&meter, &sources);
+        register_histograms(&registry, &calls, &sources.stats).map_err(|e| failed(&e))?;
+        Ok(Self { registry, calls, _provider: provider })
+    }
+
+    /// What the Door tells of calls.
+    #[must_use]
+    pub(crate) fn observer(&self) -> Arc<dyn CallObserver> {
+        self.calls.clone()
+    }
+
+    /// Reads everything, in Prometheus' text format.
+    #[must_use]
+    pub(crate) fn text(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// A gauge that is read when it is scraped.
+fn gauge(
+    meter: &Meter,
+    name: &'static str,
+    help: &'static str,
+    read: impl Fn() -> u64 + Send + Sync + 'static,
+) {
+    meter
+        .u64_observable_gauge(name)
+        .with_description(help)
+        .with_callback(move |o| o.observe(read(), &[]))
+        .build();
+}
+
+/// A counter that is read when it is scraped.
+fn counter(
+    meter: &Meter,
+    name: &'static str,
+    help: &'static str,
+    read: impl Fn() -> u64 + Send + Sync + 'static,
+) {
+    meter
+        .u64_observable_counter(name)
+        .with_description(help)
+        .with_callback(move |o| o.observe(read(), &[]))
+        .build();
+}
+
+fn observe_calls(meter: &Meter, calls: &Arc<Calls>) {
+    let ended = calls.clone();
+    meter
+        .u64_observable_counter("konsul_rpc_calls")
+        .with_description("Calls that ended, by method and code")
+        .with_callback(move |o| {
+            for (method, code, count) in ended.ended() {
+                let code = format!("{code:?}");
+                o.observe(count, &[KeyValue::new("method", method), KeyValue::new("code", code)]);
+            }
+        })
+        .build();
+    let in_flight = calls.clone();
+    meter
+        .u64_observable_gauge("konsul_rpc_in_flight")
+        .with_description("Calls that have not ended, streams included, by method")
+        .with_callback(move |o| {
+            for (method, count) in in_flight.in_flight() {
+                o.observe(count, &[KeyValue::new("method", method)]);
+            }
+        })
+        .build();
+}
+
+fn observe_process(meter: &Meter) {
+    meter
+        .u64_observable_gauge("konsul_build_info")
+        .with_description("1, labelled with the version that runs")
+        .with_callback(|o| o.observe(1, &[KeyValue::new("version", crate::VERSION)]))
+        .build();
+    gauge(meter, "process_resident_memory_bytes", "Memory in use, pages of the store included", || {
+        process::read().resident_bytes
+    });
+    gauge(meter, "konsul_process_anonymous_memory_bytes", "Memory in use that belongs to no file", || {
+        process::read().anonymous_bytes
+    });
+    gauge(meter, "process_open_fds", "Open file descriptors", || process::read().open_files);
+    gauge(meter, "process_threads", "Threads", || process::read().threads);
+    meter
+        .f64_observable_counter("process_cpu_seconds")
+        .with_description("CPU time used, user and system")
+        .with_callback(|o| o.observe(process::read().cpu_seconds, &[]))
+        .build();
+}
+
+fn observe_state(meter: &Meter, sources: &Sources) {
+    /// Reads a number off a view; 0 when the store can't be read, which `/health/ready` tells.
+    fn of_view(
+        state: &State,
+        read: impl Fn(&konsul_state::View) -> u64 + Send + Sync + 'static,
+    ) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let state = state.clone();
+        move || state.view().map_or(0, |view| read(&view))
+    }
+    let state = &sources.state;
+    gauge(meter, "konsul_revision", "Revision of the store", of_view(state, |v| v.revision().0));
+    gauge(
+        meter,
+        "konsul_compact_revision",
+        "History up to this revision is compacted",
+        of_view(state, |v| v.compact_revision().0),
+    );
+    gauge(
+        meter,
+        "konsul_store_entries",
+        "KV entries in all namespaces",
+        of_view(state, |v| v.entries().unwrap_or(0)),
+    );
+    gauge(
+        meter,
+        "konsul_store_used_bytes",
+        "Bytes of the state that hold data",
+        of_view(state, |v| v.used_bytes().unwrap_or(0)),
+    );
+    gauge(meter, "konsul_store_history_bytes", "Bytes of history", of_view(state, |v| v.history_bytes()));
+    let of_file = state.clone();
+    gauge(meter, "konsul_store_file_bytes", "Bytes of the state's file on the disk", move || {
+        of_file.size_bytes().map_or(0, |(_, file)| file)
+    });
+}
+
+fn observe_watches(meter: &Meter, hub: &Arc<Hub>) {
+    let of_hub = |read: fn(&konsul_service::WatchStats) -> u64| {
+        let hub = hub.clone();
+        move || read(&hub.stats())
+    };
+    gauge(meter, "konsul_watch_streams", "Open watch streams", of_hub(|s| s.streams as u64));
+    gauge(meter, "konsul_watch_targets", "Targets of all watch streams", of_hub(|s| s.targets as u64));
+    gauge(
+        meter,
+        "konsul_watch_lag_revisions",
+        "Revisions that are published but not yet matched to watchers",
+        of_hub(|s| s.lag_revisions),
+    );
+    gauge(meter, "konsul_watch_ring_bytes", "Recent changes kept in memory", of_hub(|s| s.ring_bytes as u64));
+    counter(meter, "konsul_watch_events", "Events sent to watchers", of_hub(|s| s.events_sent));
+}
+
+fn observe_raft(meter: &Meter, sources: &Sources) {
+    let of_stats = |read: fn(&Stats) -> &AtomicU64| {
+        let stats = sources.stats.clone();
+        move || read(&stats).load(Relaxed)
+    };
+    gauge(
+        meter,
+        "konsul_raft_waiting_writes",
+        "Writes that wait for their outcome",
+        of_stats(|s| &s.waiting),
+    );
+    counter(
+        meter,
+        "konsul_raft_refused_writes",
+        "Writes refused before they were proposed",
+        of_stats(|s| &s.refused),
+    );
+    counter(meter, "konsul_raft_read_rounds", "Rounds of read-index", of_stats(|s| &s.read_rounds));
+    counter(meter, "konsul_raft_reads", "Reads served by rounds of read-index", of_stats(|s| &s.reads));
+    counter(
+        meter,
+        "konsul_raft_log_written_bytes",
+        "Bytes written to the log",
+        of_stats(|s| &s.log_written_bytes),
+    );
+    counter(meter, "konsul_raft_snapshots", "Snapshots made", of_stats(|s| &s.snapshots));
+    gauge(
+        meter,
+        "konsul_out_of_space",
+        "1 while writes are refused for lack of disk space",
+        of_stats(|s| &s.out_of_space),
+    );
+    let of_standing = |read: fn(&konsul_state::propose::Standing) -> u64| {
+        let propose = sources.propose.clone();
+        move || read(&propose.standing())
+    };
+    gauge(meter, "konsul_raft_term", "The current term", of_standing(|s| s.term));
+    gauge(
+        meter,
+        "konsul_raft_is_leader",
+        "Whether this member leads",
+        of_standing(|s| u64::from(s.leader_id == Some(s.member_id))),
+    );
+    gauge(meter, "konsul_raft_log_bytes", "Bytes of the log on the disk", of_standing(|s| s.log_bytes));
+}
+
+fn register_histograms(
+    registry: &Registry,
+    calls: &Arc<Calls>,
+    stats: &Arc<Stats>,
+) -> prometheus::Result<()> {
+    let durations = calls.clone();
+    registry.register(Box::new(Histograms::new(
+        "konsul_rpc_duration_seconds",
+        "Time from a call's headers to its answer, by method; streams are left out",
+        &["method"],
+        move || durations.durations(),
+    )?))?;
+    type Pick = fn(&Stats) -> &konsul_raft::Histogram;
+    let families: [(&str, &str, f64, Pick); 5] = [
+        ("konsul_commit_batch_size", "Writes of each log entry", 1.0, |s| &s.group_commands),
+        ("konsul_commit_duration_seconds", "Time from accepting a write to its outcome", 1e-6, |s| {
+            &s.propose_us
+        }),
+        ("konsul_log_append_duration_seconds", "Time to write entries and sync them", 1e-6, |s| &s.append_us),
+        ("konsul_log_sync_duration_seconds", "Time of each sync of the log", 1e-6, |s| &s.sync_us),
+        ("konsul_apply_duration_seconds", "Time of each transaction of the state", 1e-6, |s| &s.apply_us),
+    ];
+    for (name, help, unit, pick) in families {
+        let stats = stats.clone();
+        let read = move || {
+            let histogram = pick(&stats);
+            vec![Reading {
+                labels: Vec::new(),
+                bounds: histogram.bounds().iter().map(|bound| *bound as f64 * unit).collect(),
+                counts: histogram.counts(),
+                sum: histogram.sum() as f64 * unit,
+            }]
+        };
+        registry.register(Box::new(Histograms::new(name, help, &[], read)?))?;
+    }
+    Ok(())
+}
