@@ -1,1 +1,36 @@
-//! What the API means: the gRPC services, the watch hub, limits and errors.
+//! What the API means: each method validates, reads the state or proposes a Command, and converts the outcome.
+//!
+//! Nothing here listens, knows HTTP beyond what gRPC is made of, or knows how consensus works.
+//!
+//! # Layout
+//! - [`door`]: all services behind the common layers; every front's calls come in there.
+//! - [`error`]: why calls are refused, and the one map from that to statuses.
+//! - [`limits`]: every bound by name.
+//! - `kv`, `admin`: the services. `core` has what they share, `caller` who calls, `deadline` for how long.
+//! - `parse`, `convert`, `page_token`: from the API's messages to the state's types and back.
+//! - [`watch`]: the hub, and streams of changes.
+//! - [`duties`]: what the leader does unasked: keeping history within its bounds.
+//! - [`observe`]: what can be seen of calls from outside.
+
+mod admin;
+mod caller;
+mod convert;
+mod core;
+mod deadline;
+mod kv;
+mod page_token;
+mod parse;
+
+pub mod door;
+pub mod duties;
+pub mod error;
+pub mod limits;
+pub mod observe;
+pub mod watch;
+
+pub use admin::About;
+pub use caller::Caller;
+pub use door::{Deadline, Door, Parts};
+pub use error::ServiceError;
+pub use limits::Limits;
+pub use watch::{Hub, WatchStats};

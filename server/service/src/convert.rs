@@ -1,0 +1,32 @@
+//! From the state's records to the API's messages. Nothing is decided here.
+
+use konsul_proto::v1;
+use konsul_state::command::{KvEntry, KvRecord};
+use prost_types::Timestamp;
+
+/// An entry as the API shows it.
+pub(crate) fn entry(key: String, record: KvRecord) -> v1::Entry {
+    v1::Entry {
+        key,
+        value: record.value,
+        create_revision: record.create_revision,
+        mod_revision: record.mod_revision,
+        version: record.version,
+        flags: record.flags,
+        content_type: record.content_type,
+        update_time: Some(timestamp(record.update_time_ms)),
+    }
+}
+
+/// An entry that an outcome carries.
+pub(crate) fn outcome_entry(entry_of: KvEntry) -> v1::Entry {
+    entry(entry_of.key, entry_of.record.unwrap_or_default())
+}
+
+/// Milliseconds since 1970 as the API shows them.
+pub(crate) fn timestamp(ms: u64) -> Timestamp {
+    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+    // Below 1,000,000,000.
+    let nanos = (ms % 1000) as i32 * 1_000_000;
+    Timestamp { seconds, nanos }
+}

@@ -1,0 +1,155 @@
+//! What the services share: how a read gets its view of the state, and how a write becomes a Command and its
+//! Outcome. What a method means is in its own file.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use konsul_proto::v1;
+use konsul_state::command::{self, Outcome, command::Op, outcome};
+use konsul_state::propose::Propose;
+use konsul_state::{Command, Revision, State, View};
+use tokio::sync::Notify;
+use tonic::Request;
+
+use crate::caller::Caller;
+use crate::error::ServiceError;
+use crate::limits::{self, Limits};
+use crate::parse;
+use crate::watch::Hub;
+
+/// What the services share.
+pub(crate) struct Core {
+    pub(crate) state: State,
+    pub(crate) propose: Arc<dyn Propose>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) limits: Limits,
+    /// Told after each compaction, so that its rows are reclaimed soon.
+    pub(crate) compacted: Arc<Notify>,
+    /// Bytes accepted since the store's size was last looked at.
+    unmeasured_bytes: AtomicU64,
+}
+
+/// Who writes, and under which idempotency key.
+pub(crate) struct Writer {
+    caller: Caller,
+    idempotency_key: String,
+}
+
+impl Writer {
+    /// The writer of a request.
+    pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, ServiceError> {
+        let idempotency_key = parse::idempotency_key(request.metadata())?;
+        Ok(Self { caller: Caller::of(request.extensions()), idempotency_key })
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        state: State,
+        propose: Arc<dyn Propose>,
+        hub: Arc<Hub>,
+        limits: Limits,
+        compacted: Arc<Notify>,
+    ) -> Self {
+        // The first write measures the store.
+        Self { state, propose, hub, limits, compacted, unmeasured_bytes: AtomicU64::new(u64::MAX / 2) }
+    }
+
+    /// A view that is as fresh as asked for, and has `pinned` if the read goes on from an earlier page.
+    pub(crate) async fn view(
+        &self,
+        read: Option<&v1::ReadOptions>,
+        pinned: Option<Revision>,
+    ) -> Result<View, ServiceError> {
+        let default = v1::ReadOptions::default();
+        let read = read.unwrap_or(&default);
+        match v1::Consistency::try_from(read.consistency) {
+            Ok(v1::Consistency::Unspecified | v1::Consistency::Linearizable) => {
+                if read.max_staleness.is_some() {
+                    return Err(ServiceError::field("read.max_staleness", "must be unset unless consistency is STALE"));
+                }
+                self.propose.read_barrier().await?;
+            }
+            Ok(v1::Consistency::Stale) => self.check_staleness(read)?,
+            Err(_) => return Err(ServiceError::field("read.consistency", "must be a value of Consistency")),
+        }
+        let least = Revision(read.min_revision).max(pinned.unwrap_or_default());
+        if least > self.hub.revision() {
+            self.await_revision(least).await?;
+        }
+        Ok(self.state.view()?)
+    }
+
+    fn check_staleness(&self, read: &v1::ReadOptions) -> Result<(), ServiceError> {
+        let Some(bound) = &read.max_staleness else { return Ok(()) };
+        let bound = parse::duration("read.max_staleness", bound, limits::STALENESS)?;
+        let last_contact = self.propose.standing().last_contact_ms.map(Duration::from_millis);
+        match last_contact {
+            Some(age) if age <= bound => Ok(()),
+            last_contact => Err(ServiceError::StaleReadTooOld { last_contact }),
+        }
+    }
+
+    async fn await_revision(&self, revision: Revision) -> Result<(), ServiceError> {
+        let current = self.hub.revision();
+        if revision.0.saturating_sub(current.0) > limits::REVISIONS_AHEAD {
+            return Err(ServiceError::Future { revision, current });
+        }
+        self.hub.applied(revision).await
+    }
+
+    /// Has a write carried out. A refusal comes back as an error.
+    pub(crate) async fn write(&self, writer: Writer, op: Op) -> Result<Outcome, ServiceError> {
+        if let Op::Kv(txn) = &op {
+            self.check_room(txn)?;
+        }
+        let command = Command {
+            format: command::FORMAT,
+            time_ms: now_ms(),
+            caller: writer.caller.into_name(),
+            idempotency_key: writer.idempotency_key,
+            op: Some(op),
+        };
+        let mut outcome = self.propose.propose(command).await?;
+        if let Some(outcome::Result::Refused(_)) = &outcome.result
+            && let Some(outcome::Result::Refused(refusal)) = outcome.result.take()
+        {
+            return Err(refusal.into());
+        }
+        Ok(outcome)
+    }
+
+    /// Refuses a write that grows a full store. The store is measured again after every so many bytes were
+    /// accepted, and before every write while it is full, so that it opens by itself.
+    fn check_room(&self, txn: &command::KvTxn) -> Result<(), ServiceError> {
+        let Some(bytes) = growth(txn) else { return Ok(()) };
+        let limit = self.limits.max_store_bytes;
+        let measure_after = (limit / 1024).clamp(4 << 10, 1 << 20);
+        if self.unmeasured_bytes.fetch_add(bytes, Ordering::Relaxed) < measure_after {
+            return Ok(());
+        }
+        let used = self.state.view()?.used_bytes()?;
+        if used >= limit {
+            return Err(ServiceError::StoreFull { used, limit });
+        }
+        self.unmeasured_bytes.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Bytes that a write may add to the store: each value is kept with its entry and in history. `None` if it
+/// puts nothing.
+fn growth(txn: &command::KvTxn) -> Option<u64> {
+    let put_bytes = |operation: &command::KvOperation| match &operation.op {
+        Some(command::kv_operation::Op::Put(put)) => Some(2 * (put.key.len() + put.value.len()) as u64 + 256),
+        _ => None,
+    };
+    txn.then.iter().chain(&txn.otherwise).filter_map(put_bytes).reduce(|a, b| a + b)
+}
+
+/// The clock that stamps Commands.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,288 @@
+//! The Door: every call of every front comes in here. It bounds the call by its deadline, catches panics, tells
+//! the observer, and hands it to its service. What a method means is not known here.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as HttpBody, Frame};
+use konsul_proto::v1::{WatchRequest, admin_server::AdminServer, kv_server::KvServer};
+use konsul_state::State;
+use konsul_state::propose::Propose;
+use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep_until};
+use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
+use tonic::server::{Grpc, ServerStreamingService};
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tonic_health::server::HealthReporter;
+use tower::Service;
+
+use crate::admin::{About, AdminService};
+use crate::core::Core;
+pub use crate::deadline::Deadline;
+use crate::error::ServiceError;
+use crate::kv::KvService;
+use crate::limits::Limits;
+use crate::observe::{CallObserver, Method, method};
+use crate::watch::{EncodedMessage, EncodedStream, Hub, WatchCodec};
+
+/// Compressions that are accepted, and used for answers to callers that accept them.
+const ENCODINGS: [CompressionEncoding; 2] = [CompressionEncoding::Gzip, CompressionEncoding::Zstd];
+
+/// The status header of an answer without a body.
+const GRPC_STATUS: &str = "grpc-status";
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// What the Door is made of.
+pub struct Parts {
+    /// The state to read.
+    pub state: State,
+    /// Consensus, to write through.
+    pub propose: Arc<dyn Propose>,
+    /// The hub that consensus publishes to.
+    pub hub: Arc<Hub>,
+    /// The bounds of everything.
+    pub limits: Limits,
+    /// What the member says of itself.
+    pub about: About,
+    /// Told after each compaction (see [`crate::duties`]).
+    pub compacted: Arc<Notify>,
+    /// Told of every call.
+    pub observer: Option<Arc<dyn CallObserver>>,
+}
+
+/// All gRPC services behind the common layers. Clones are the same Door.
+#[derive(Clone)]
+pub struct Door {
+    kv: KvServer<KvService>,
+    watch: KvService,
+    others: Routes,
+    request_bytes: usize,
+    observer: Option<Arc<dyn CallObserver>>,
+}
+
+impl Door {
+    /// A Door, and what tells `grpc.health.v1` how the server is: SERVING for `""` and each service until told
+    /// otherwise.
+    ///
+    /// # Errors
+    /// When a descriptor set that is compiled in is malformed.
+    pub async fn new(parts: Parts) -> Result<(Self, HealthReporter), tonic_reflection::server::Error> {
+        let Parts { state, propose, hub, limits, about, compacted, observer } = parts;
+        let request_bytes = limits.request_bytes();
+        let core = Arc::new(Core::new(state, propose, hub, limits, compacted));
+        let watch = KvService::new(Arc::clone(&core));
+        let mut kv = KvServer::new(watch.clone()).max_decoding_message_size(request_bytes);
+        let mut admin = AdminServer::new(AdminService::new(core, about));
+        for encoding in ENCODINGS {
+            kv = kv.accept_compressed(encoding).send_compressed(encoding);
+            admin = admin.accept_compressed(encoding).send_compressed(encoding);
+        }
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<KvServer<KvService>>().await;
+        health.set_serving::<AdminServer<AdminService>>().await;
+        let others = Routes::new(admin)
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .prepare();
+        Ok((Self { kv, watch, others, request_bytes, observer }, health))
+    }
+
+    fn answer<B>(&mut self, request: Request<B>) -> Answer
+    where
+        B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + Send + 'static,
+    {
+        match request.uri().path() {
+            "/konsul.v1.KV/Watch" => {
+                let service = self.watch.clone();
+                let mut grpc = Grpc::new(WatchCodec).max_decoding_message_size(self.request_bytes);
+                for encoding in ENCODINGS {
+                    grpc = grpc.accept_compressed(encoding).send_compressed(encoding);
+                }
+                Box::pin(async move { Ok(grpc.server_streaming(Watch(service), request).await) })
+            }
+            path if path.starts_with("/konsul.v1.KV/") => self.kv.call(request),
+            _ => {
+                let answer = self.others.call(request.map(Body::new));
+                Box::pin(async move { answer.await.map(|response| response.map(Body::new)) })
+            }
+        }
+    }
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(konsul_proto::DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Watch with its messages encoded already.
+struct Watch(KvService);
+
+impl ServerStreamingService<WatchRequest> for Watch {
+    type Response = EncodedMessage;
+    type ResponseStream = EncodedStream;
+    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<EncodedStream>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<WatchRequest>) -> Self::Future {
+        let service = self.0.clone();
+        Box::pin(async move { service.watch_encoded(request).await })
+    }
+}
+
+impl<B> Service<Request<B>> for Door
+where
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Call;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Call {
+        let observed = self.observer.as_ref().map(|observer| {
+            let method = method(request.uri().path());
+            observer.started(method);
+            Observed { observer: Arc::clone(observer), method, began: Instant::now(), code: Code::Cancelled }
+        });
+        let request_bytes = self.request_bytes;
+        let (answer, deadline) = match Deadline::parse(request.headers()) {
+            Err(error) => (Err(error), None),
+            Ok(deadline) => {
+                if let Some(deadline) = deadline {
+                    request.extensions_mut().insert(deadline);
+                }
+                (Ok(self.answer(request)), deadline)
+            }
+        };
+        Call { answer: Some(answer), deadline, sleep: None, observed, request_bytes }
+    }
+}
+
+/// A call on its way to its answer.
+pub struct Call {
+    /// `None` once it is answered.
+    answer: Option<Result<Answer, ServiceError>>,
+    deadline: Option<Deadline>,
+    /// Set up when the answer is not there at once.
+    sleep: Option<Pin<Box<Sleep>>>,
+    observed: Option<Observed>,
+    request_bytes: usize,
+}
+
+impl Call {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Body>, ServiceError>> {
+        let answer = match &mut self.answer {
+            Some(Ok(answer)) => answer,
+            refused => {
+                // A call that is polled after its answer has none to give.
+                let refusal = refused.take().and_then(Result::err).unwrap_or(ServiceError::Panicked);
+                return Poll::Ready(Err(refusal));
+            }
+        };
+        match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
+            Err(_) => return Poll::Ready(Err(ServiceError::Panicked)),
+            Ok(Poll::Ready(Ok(response))) => return Poll::Ready(Ok(response)),
+            Ok(Poll::Ready(Err(never))) => match never {},
+            Ok(Poll::Pending) => {}
+        }
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline.instant())));
+        sleep.as_mut().poll(cx).map(|()| Err(ServiceError::DeadlineExceeded))
+    }
+}
+
+impl Future for Call {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = match self.poll_answer(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(answered) => answered,
+        };
+        // What the call still holds goes before its caller hears of it.
+        self.answer = None;
+        let limit = self.request_bytes;
+        let response = match answered {
+            Ok(response) if is_too_large(response.headers()) => refuse(ServiceError::RequestTooLarge { limit }),
+            Ok(response) => response,
+            Err(error) => refuse(error),
+        };
+        let Some(mut observed) = self.observed.take() else { return Poll::Ready(Ok(response)) };
+        let status = Status::from_header_map(response.headers());
+        observed.code = status.as_ref().map_or(Code::Ok, Status::code);
+        if status.is_some() || !observed.method.streaming {
+            return Poll::Ready(Ok(response));
+        }
+        observed.code = Code::Cancelled;
+        Poll::Ready(Ok(response.map(|body| Body::new(ObservedBody { body, observed }))))
+    }
+}
+
+fn refuse(error: ServiceError) -> Response<Body> {
+    Status::from(error).into_http()
+}
+
+/// Whether tonic refused a message over the limit. It says so in two codes of its own and without details; ours
+/// always have some.
+fn is_too_large(headers: &HeaderMap) -> bool {
+    let status = headers.get(GRPC_STATUS).map(|value| value.as_bytes());
+    matches!(status, Some(b"8" | b"11")) && !headers.contains_key("grpc-status-details-bin")
+}
+
+/// Tells the observer that the call ended, when it is dropped.
+struct Observed {
+    observer: Arc<dyn CallObserver>,
+    method: &'static Method,
+    began: Instant,
+    code: Code,
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.observer.ended(self.method, self.code, self.began.elapsed());
+    }
+}
+
+/// The body of a streaming answer, whose trailers tell how the call ended.
+struct ObservedBody {
+    body: Body,
+    observed: Observed,
+}
+
+impl HttpBody for ObservedBody {
+    type Data = bytes::Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<bytes::Bytes>, Status>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.observed.code = Status::from_header_map(trailers).map_or(Code::Ok, |s| s.code());
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}

@@ -1,0 +1,350 @@
+//! Why a call was refused, and the one map from that to a gRPC status with `google.rpc` details. Nothing else
+//! in this crate makes a status. The map has no wildcard arm: a new refusal has to say what it is.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use konsul_state::command::{self, refusal::Reason};
+use konsul_state::propose::ProposeError;
+use konsul_state::{ReadError, Revision, StateError};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of every `ErrorInfo`.
+pub const DOMAIN: &str = "konsul";
+
+/// Why a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A field of the request is not what it should be.
+    #[error("{field} {problem}")]
+    InvalidField {
+        /// Path of the field, as in `then[3].put.key`.
+        field: String,
+        /// What it should be.
+        problem: String,
+    },
+    /// A page token that this request did not get.
+    #[error("page_token is not one of this request: begin again without it, or repeat the request as it was")]
+    InvalidPageToken,
+    /// The idempotency key came with another request before.
+    #[error("the idempotency key was used for a different request: use a new key for each write")]
+    IdempotencyKeyReused,
+    /// A value is too large.
+    #[error("{field} has {bytes} bytes, and values may have {limit}: store it in parts or raise limits.max_value_bytes")]
+    ValueTooLarge {
+        /// Path of the field.
+        field: String,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The message is too large.
+    #[error("the request is larger than the {limit} bytes a request may have: send it in smaller parts")]
+    RequestTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The key is not there.
+    #[error("key {key:?} does not exist")]
+    KeyNotFound {
+        /// The key.
+        key: String,
+        /// The revision that was read.
+        revision: Revision,
+    },
+    /// A precondition did not hold.
+    #[error("{}", precondition_message(.0))]
+    PreconditionFailed(command::PreconditionFailed),
+    /// A revision that can't be read or watched from any more.
+    #[error("revision {revision} is compacted (compact revision {compact_revision}): begin from the present state")]
+    Compacted {
+        /// The revision asked for.
+        revision: Revision,
+        /// Everything up to this one is compacted.
+        compact_revision: Revision,
+    },
+    /// A revision that has not happened.
+    #[error("revision {revision} is in the future: the store is at {current}")]
+    Future {
+        /// The revision asked for.
+        revision: Revision,
+        /// The store's revision.
+        current: Revision,
+    },
+    /// A range holds more than one call may delete or return.
+    #[error("the range holds more than {max_keys} keys or {max_bytes} bytes: use narrower ranges")]
+    RangeTooLarge {
+        /// Most keys.
+        max_keys: u64,
+        /// Most bytes.
+        max_bytes: u64,
+    },
+    /// What was asked for is more than one answer holds.
+    #[error("the answer would have more than {limit} bytes: ask for fewer keys at a time")]
+    AnswerTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The store has reached its limit.
+    #[error("the store is full ({used} of {limit} bytes): delete keys and compact, or raise limits.max_store_bytes")]
+    StoreFull {
+        /// Bytes that hold data.
+        used: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Too many of something at the same time.
+    #[error("this member has its limit of {limit} {what} already: try again later or on another member")]
+    TooMany {
+        /// Of what, in words.
+        what: &'static str,
+        /// Stable name of the limit, for `ErrorInfo.reason`.
+        reason: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// A stale read on a member that lost its leader for too long.
+    #[error("this member last heard of the leader {} ago, longer than max_staleness: read from another member", age(.last_contact))]
+    StaleReadTooOld {
+        /// How long ago; `None` if never.
+        last_contact: Option<Duration>,
+    },
+    /// The call's deadline has passed.
+    #[error("the deadline has passed: a write may have happened, and repeating it with the same idempotency-key tells")]
+    DeadlineExceeded,
+    /// Consensus did not carry the write out, or does not know.
+    #[error("{}", propose_message(.0))]
+    Propose(ProposeError),
+    /// A member of the cluster that applied the write is too old for it.
+    #[error("the cluster has members that don't know command format {format}: finish the upgrade first")]
+    UnknownFormat {
+        /// The format.
+        format: u32,
+    },
+    /// This member's state is broken.
+    #[error("{}", state_message(.0))]
+    State(StateError),
+    /// History lacks a revision that is not compacted.
+    #[error("this member's history lacks revision {revision}: use another member, and report this")]
+    HistoryMissing {
+        /// The revision.
+        revision: Revision,
+    },
+    /// The state answered a Command with something else than its kind of outcome.
+    #[error("this member answered a write with an outcome of another kind: see its log, and report this")]
+    UnexpectedOutcome,
+    /// A call of a method ended in a panic.
+    #[error("this member failed while serving the call: see its log, and report this")]
+    Panicked,
+}
+
+impl ServiceError {
+    /// A field that is not what it should be.
+    pub(crate) fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::InvalidField { field: field.into(), problem: problem.into() }
+    }
+
+    /// The stable name of the refusal.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.shape().reason
+    }
+
+    /// The one map from refusals to what the wire carries.
+    fn shape(&self) -> Shape {
+        use Code::{
+            DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound, OutOfRange,
+            ResourceExhausted, Unavailable,
+        };
+        match self {
+            Self::InvalidField { field, problem } => {
+                Shape::new(InvalidArgument, "INVALID_FIELD").field(field, problem.clone())
+            }
+            Self::InvalidPageToken => Shape::new(InvalidArgument, "INVALID_PAGE_TOKEN")
+                .field("page_token", "must be the next_page_token of this very request"),
+            Self::IdempotencyKeyReused => Shape::new(InvalidArgument, "IDEMPOTENCY_KEY_REUSED"),
+            Self::ValueTooLarge { field, limit, .. } => Shape::new(ResourceExhausted, "VALUE_TOO_LARGE")
+                .field(field, format!("must be at most {limit} bytes"))
+                .with("limit", limit),
+            Self::RequestTooLarge { limit } => {
+                Shape::new(ResourceExhausted, "REQUEST_TOO_LARGE").with("limit", limit)
+            }
+            Self::KeyNotFound { revision, .. } => {
+                Shape::new(NotFound, "KEY_NOT_FOUND").with("current_revision", revision)
+            }
+            Self::PreconditionFailed(found) => Shape::new(FailedPrecondition, "PRECONDITION_FAILED")
+                .precondition(found)
+                .with("key", &found.key)
+                .with("condition", &found.condition)
+                .with("current_revision", found.mod_revision)
+                .with("current_version", found.version),
+            Self::Compacted { compact_revision, .. } => {
+                Shape::new(OutOfRange, "REVISION_COMPACTED").with("compact_revision", compact_revision)
+            }
+            Self::Future { current, .. } => {
+                Shape::new(OutOfRange, "REVISION_IN_FUTURE").with("current_revision", current)
+            }
+            Self::RangeTooLarge { max_keys, max_bytes } => Shape::new(ResourceExhausted, "RANGE_TOO_LARGE")
+                .with("limit_keys", max_keys)
+                .with("limit_bytes", max_bytes),
+            Self::AnswerTooLarge { limit } => {
+                Shape::new(ResourceExhausted, "ANSWER_TOO_LARGE").with("limit", limit)
+            }
+            Self::StoreFull { used, limit } => {
+                Shape::new(ResourceExhausted, "STORE_FULL").retry(5_000).with("used", used).with("limit", limit)
+            }
+            Self::TooMany { reason, limit, .. } => {
+                Shape::new(ResourceExhausted, reason).retry(1_000).with("limit", limit)
+            }
+            Self::StaleReadTooOld { .. } => Shape::new(Unavailable, "STALE_READ_TOO_OLD").retry(1_000),
+            Self::DeadlineExceeded => Shape::new(DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            Self::Propose(ProposeError::NoLeader) => Shape::new(Unavailable, "NO_LEADER").retry(100),
+            Self::Propose(ProposeError::ShuttingDown) => Shape::new(Unavailable, "SHUTTING_DOWN").retry(500),
+            Self::Propose(ProposeError::Busy) => Shape::new(ResourceExhausted, "TOO_MANY_WRITES").retry(100),
+            Self::Propose(ProposeError::TooLarge { max_bytes, .. }) => {
+                Shape::new(ResourceExhausted, "WRITE_TOO_LARGE").with("limit", max_bytes)
+            }
+            Self::Propose(ProposeError::DiskFull) => Shape::new(ResourceExhausted, "DISK_FULL").retry(5_000),
+            Self::Propose(ProposeError::Broken(_)) => Shape::new(Internal, "STORAGE_FAILED"),
+            Self::UnknownFormat { .. } => Shape::new(FailedPrecondition, "FORMAT_UNKNOWN"),
+            Self::State(StateError::Corrupt { .. }) => Shape::new(DataLoss, "STATE_CORRUPT"),
+            Self::State(
+                StateError::Lmdb(_)
+                | StateError::File { .. }
+                | StateError::Newer { .. }
+                | StateError::InUse
+                | StateError::OutOfOrder { .. },
+            ) => Shape::new(Internal, "STORAGE_FAILED"),
+            Self::HistoryMissing { .. } => Shape::new(DataLoss, "HISTORY_MISSING"),
+            Self::UnexpectedOutcome => Shape::new(Internal, "UNEXPECTED_OUTCOME"),
+            Self::Panicked => Shape::new(Internal, "PANICKED"),
+        }
+    }
+}
+
+/// A refusal as the wire carries it, but for its message.
+struct Shape {
+    code: Code,
+    reason: &'static str,
+    details: ErrorDetails,
+    metadata: HashMap<String, String>,
+}
+
+impl Shape {
+    fn new(code: Code, reason: &'static str) -> Self {
+        Self { code, reason, details: ErrorDetails::new(), metadata: HashMap::new() }
+    }
+
+    fn field(mut self, field: &str, should: impl Into<String>) -> Self {
+        self.details.add_bad_request_violation(field, should);
+        self
+    }
+
+    fn precondition(mut self, found: &command::PreconditionFailed) -> Self {
+        let kind = found.condition.to_ascii_uppercase();
+        self.details.add_precondition_failure_violation(kind, &found.key, precondition_message(found));
+        self
+    }
+
+    fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.metadata.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Says that waiting helps, and for how long to wait.
+    fn retry(mut self, after_ms: u64) -> Self {
+        self.details.set_retry_info(Some(Duration::from_millis(after_ms)));
+        self
+    }
+
+    fn status(mut self, message: String) -> Status {
+        self.details.set_error_info(self.reason, DOMAIN, self.metadata);
+        Status::with_error_details(self.code, message, self.details)
+    }
+}
+
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        if let ServiceError::State(cause) = &error {
+            tracing::error!(error = %cause, "the state store failed");
+        }
+        if let ServiceError::Propose(ProposeError::Broken(cause)) = &error {
+            tracing::error!(error = %cause, "this member's storage failed");
+        }
+        error.shape().status(error.to_string())
+    }
+}
+
+impl From<ReadError> for ServiceError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::State(error) => Self::State(error),
+            ReadError::Compacted { revision, compact_revision } => Self::Compacted { revision, compact_revision },
+            ReadError::Future { revision, current } => Self::Future { revision, current },
+        }
+    }
+}
+
+impl From<StateError> for ServiceError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+impl From<ProposeError> for ServiceError {
+    fn from(error: ProposeError) -> Self {
+        Self::Propose(error)
+    }
+}
+
+impl From<command::Refusal> for ServiceError {
+    fn from(refusal: command::Refusal) -> Self {
+        match refusal.reason {
+            Some(Reason::PreconditionFailed(found)) => Self::PreconditionFailed(found),
+            Some(Reason::RangeTooLarge(r)) => Self::RangeTooLarge { max_keys: r.max_keys, max_bytes: r.max_bytes },
+            Some(Reason::FutureRevision(r)) => {
+                Self::Future { revision: Revision(r.revision), current: Revision(r.current) }
+            }
+            Some(Reason::IdempotencyKeyReused(_)) => Self::IdempotencyKeyReused,
+            Some(Reason::UnknownFormat(r)) => Self::UnknownFormat { format: r.format },
+            None => Self::UnexpectedOutcome,
+        }
+    }
+}
+
+fn precondition_message(found: &command::PreconditionFailed) -> String {
+    let command::PreconditionFailed { key, mod_revision, version, condition, .. } = found;
+    match mod_revision {
+        0 => format!("precondition {condition} failed: key {key:?} does not exist"),
+        _ => format!("precondition {condition} failed: key {key:?} is at revision {mod_revision}, version {version}"),
+    }
+}
+
+/// The cause goes into the log: it may name paths of the machine.
+fn propose_message(error: &ProposeError) -> String {
+    match error {
+        ProposeError::Broken(_) => STORAGE_FAILED.to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn state_message(error: &StateError) -> String {
+    match error {
+        StateError::Corrupt { table, .. } => {
+            format!("this member found table {table} damaged and does not serve it: use another member, see its log")
+        }
+        StateError::Lmdb(_)
+        | StateError::File { .. }
+        | StateError::Newer { .. }
+        | StateError::InUse
+        | StateError::OutOfOrder { .. } => STORAGE_FAILED.to_owned(),
+    }
+}
+
+const STORAGE_FAILED: &str = "this member's storage failed: use another member, and see this one's log";
+
+fn age(last_contact: &Option<Duration>) -> String {
+    last_contact.map_or("never or too long".to_owned(), |age| format!("{age:?}"))
+}

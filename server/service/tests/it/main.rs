@@ -1,0 +1,13 @@
+//! Tests of the services through the Door, over gRPC on loopback. Consensus is `Solo`, the store a throwaway one.
+
+mod admin;
+mod door;
+mod harness;
+mod history_bounds;
+mod limits;
+mod reads;
+mod txn;
+mod watch;
+mod watch_crowd;
+mod watch_model;
+mod writes;
