@@ -98,7 +98,8 @@ impl Error {
         self.answer()?.reason()
     }
 
-    /// The modify revision of the entry that failed a precondition; 0 when the key was not there.
+    /// The revision that was found: after a failed precondition the modify revision of the entry (0 when the key was not
+    /// there), otherwise that of the store.
     pub fn current_revision(&self) -> Option<u64> {
         self.answer()?.number("current_revision")
     }

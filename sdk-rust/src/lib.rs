@@ -25,8 +25,8 @@
 //! # What a call promises
 //! - **Deadline.** A call ends within the client's timeout (10 s unless the [builder](Client::builder) or
 //!   [`Kv::timeout`] says otherwise), all attempts included, and the server is told so that it stops working too.
-//! - **Retries.** A call is made again after UNAVAILABLE and ABORTED, and after RESOURCE_EXHAUSTED if the server says how
-//!   long to wait, with exponential backoff and full jitter. A connection that breaks is UNAVAILABLE.
+//! - **Retries.** A call is made again after UNAVAILABLE and ABORTED, and after RESOURCE_EXHAUSTED if the server asks
+//!   for a pause of a second at most, with exponential backoff and full jitter. A connection that breaks is UNAVAILABLE.
 //! - **Exactly once.** Each write carries an idempotency key, the same on all its attempts, by which the server knows a
 //!   write that it has done already. To carry a retry over a restart of the program, choose the key:
 //!   [`Put::idempotency_key`](kv::Put::idempotency_key).

@@ -12,14 +12,17 @@ const BASE: Duration = Duration::from_millis(25);
 /// No wait is longer than this, unless the server asks for it.
 const CAP: Duration = Duration::from_secs(2);
 
+/// A full store or disk asks for a longer pause than this, and that is for the caller to know, not to wait for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Whether the same call may succeed if it is made again: the server was not there (UNAVAILABLE), a race was lost
-/// (ABORTED), or the server asks for a pause (RESOURCE_EXHAUSTED with `RetryInfo`).
+/// (ABORTED), or the server asks for a short pause (RESOURCE_EXHAUSTED with `RetryInfo`).
 ///
 /// For writes this is safe because every attempt carries the same idempotency key.
 pub(crate) fn may_help(error: &Error) -> bool {
     match error.code() {
         Code::Unavailable | Code::Aborted => true,
-        Code::ResourceExhausted => error.retry_after().is_some(),
+        Code::ResourceExhausted => error.retry_after().is_some_and(|pause| pause <= PATIENCE),
         _ => false,
     }
 }
@@ -94,6 +97,7 @@ mod tests {
         assert!(may_help(&failure(Code::Unavailable, None)));
         assert!(may_help(&failure(Code::Aborted, None)));
         assert!(may_help(&failure(Code::ResourceExhausted, Some(Duration::from_secs(1)))));
+        assert!(!may_help(&failure(Code::ResourceExhausted, Some(Duration::from_secs(5)))));
         for code in [
             Code::ResourceExhausted,
             Code::InvalidArgument,
