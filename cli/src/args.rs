@@ -7,7 +7,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::compact::Compact;
 use crate::completion::Completion;
 use crate::kv::Kv;
+use crate::server::Server;
 use crate::status::Status;
+
+/// Where a server listens unless told otherwise.
+pub(crate) const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8500";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,6 +35,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Server(Server),
     Status(Status),
     Kv(Kv),
     Compact(Compact),
@@ -48,7 +53,7 @@ pub(crate) struct ClientArgs {
         env = "KONSUL_ADDR",
         value_name = "URL",
         value_delimiter = ',',
-        default_value = "http://127.0.0.1:8500"
+        default_value = DEFAULT_ADDRESS
     )]
     pub(crate) addr: Vec<String>,
     /// Token to authenticate with

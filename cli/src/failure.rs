@@ -12,6 +12,9 @@ pub(crate) enum Failure {
     /// The server refused, or could not be reached.
     #[error(transparent)]
     Client(#[from] konsul_client::Error),
+    /// The server did not start.
+    #[error(transparent)]
+    Server(#[from] konsul_server::Failure),
     /// Nothing more can be printed.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -40,6 +43,7 @@ impl Failure {
         use konsul_client::Error;
         match self {
             Self::Client(Error::InvalidAddress { .. } | Error::InvalidToken) => 2,
+            Self::Server(failure) => failure.exit_code(),
             Self::Exec { code, .. } | Self::Interrupted { code } => *code,
             _ => 1,
         }

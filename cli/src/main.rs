@@ -5,6 +5,7 @@
 //! - `args`: the command line
 //! - `session`: the client and the output of a command
 //! - `kv`, `status`, `compact`: the client commands, one file each
+//! - `server`: the server, which is a crate of its own
 //! - `completion`: shell completions
 //! - `output`: all that is printed, as text or JSON
 //! - `value`: values from an argument, a file or stdin
@@ -16,6 +17,7 @@ mod completion;
 mod failure;
 mod kv;
 mod output;
+mod server;
 mod session;
 mod status;
 mod value;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
+        Command::Server(command) => command.run(),
         Command::Completion(command) => command.run(),
         Command::Status(command) => session::run(cli.client, |session| command.run(session)),
         Command::Compact(command) => session::run(cli.client, |session| command.run(session)),

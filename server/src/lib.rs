@@ -14,8 +14,6 @@ mod telemetry;
 
 pub mod config;
 
-use std::process::ExitCode;
-
 pub use config::Flags;
 
 /// The version, as `konsul --version` prints it.
@@ -57,12 +55,10 @@ pub enum Failure {
 impl Failure {
     /// 2 for a wrong setting, 1 for everything else.
     #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
+    pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => ExitCode::from(2),
-            Self::Listen { .. } | Self::Raft(_) | Self::State(_) | Self::System { .. } | Self::Setup(_) => {
-                ExitCode::FAILURE
-            }
+            Self::Config(_) => 2,
+            Self::Listen { .. } | Self::Raft(_) | Self::State(_) | Self::System { .. } | Self::Setup(_) => 1,
         }
     }
 

@@ -111,6 +111,28 @@ impl Default for Settings {
     }
 }
 
+/// All settings with their defaults and meanings, as a file to begin with.
+#[must_use]
+pub fn example() -> String {
+    let defaults = Settings::default();
+    let mut text = String::from("# Every setting of a Konsul server, at its default.\n");
+    let mut section = "";
+    for setting in SETTINGS {
+        let (its_section, name) = setting.path.split_once('.').unwrap_or(("", setting.path));
+        if its_section != section {
+            section = its_section;
+            text.push_str(&format!("\n[{section}]\n"));
+        }
+        let value = setting.show(&defaults);
+        text.push_str(&format!(
+            "# {} Environment: {}\n{name} = {value:?}\n",
+            setting.doc,
+            setting.variable()
+        ));
+    }
+    text
+}
+
 impl Settings {
     /// Runtimes that serve calls, as set or as measured to be best: one up to three cores (it serves calls and
     /// drives Raft while syncing and applying have threads of their own), and one for every two beyond.

@@ -56,7 +56,7 @@ impl<R: Fn() -> Vec<Reading> + Send + Sync> Collector for Histograms<R> {
 fn metric(reading: Reading) -> Metric {
     let mut cumulative = 0;
     let mut buckets = Vec::with_capacity(reading.counts.len());
-    for (bound, count) in reading.bounds.iter().chain(&[f64::INFINITY]).zip(&reading.counts) {
+    for (bound, count) in reading.bounds.iter().zip(&reading.counts) {
         cumulative += count;
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(*bound);
@@ -64,7 +64,8 @@ fn metric(reading: Reading) -> Metric {
         buckets.push(bucket);
     }
     let mut histogram = Histogram::default();
-    histogram.set_sample_count(cumulative);
+    // The last bucket, which has no bound, is the count of all: the text format adds it by itself.
+    histogram.set_sample_count(reading.counts.iter().sum());
     histogram.set_sample_sum(reading.sum);
     histogram.set_bucket(buckets);
     let labels = reading.labels.into_iter().map(|(name, value)| {

@@ -273,22 +273,22 @@ fn register_histograms(
     type Pick = fn(&Stats) -> &konsul_raft::Histogram;
     let families: [(&str, &str, f64, Pick); 5] = [
         ("konsul_commit_batch_size", "Writes of each log entry", 1.0, |s| &s.group_commands),
-        ("konsul_commit_duration_seconds", "Time from accepting a write to its outcome", 1e-6, |s| {
+        ("konsul_commit_duration_seconds", "Time from accepting a write to its outcome", 1e6, |s| {
             &s.propose_us
         }),
-        ("konsul_log_append_duration_seconds", "Time to write entries and sync them", 1e-6, |s| &s.append_us),
-        ("konsul_log_sync_duration_seconds", "Time of each sync of the log", 1e-6, |s| &s.sync_us),
-        ("konsul_apply_duration_seconds", "Time of each transaction of the state", 1e-6, |s| &s.apply_us),
+        ("konsul_log_append_duration_seconds", "Time to write entries and sync them", 1e6, |s| &s.append_us),
+        ("konsul_log_sync_duration_seconds", "Time of each sync of the log", 1e6, |s| &s.sync_us),
+        ("konsul_apply_duration_seconds", "Time of each transaction of the state", 1e6, |s| &s.apply_us),
     ];
-    for (name, help, unit, pick) in families {
+    for (name, help, per_unit, pick) in families {
         let stats = stats.clone();
         let read = move || {
             let histogram = pick(&stats);
             vec![Reading {
                 labels: Vec::new(),
-                bounds: histogram.bounds().iter().map(|bound| *bound as f64 * unit).collect(),
+                bounds: histogram.bounds().iter().map(|bound| *bound as f64 / per_unit).collect(),
                 counts: histogram.counts(),
-                sum: histogram.sum() as f64 * unit,
+                sum: histogram.sum() as f64 / per_unit,
             }]
         };
         registry.register(Box::new(Histograms::new(name, help, &[], read)?))?;
