@@ -4,7 +4,7 @@ use std::future::Future;
 
 use konsul_client::Client;
 
-use crate::args::ClientArgs;
+use crate::args::{ClientArgs, DEFAULT_ADDRESS};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -35,8 +35,13 @@ where
 }
 
 fn connect(args: ClientArgs) -> Result<Client, Failure> {
+    // An environment variable that is set to nothing is as good as not set.
+    let mut addresses: Vec<String> = args.addr.into_iter().filter(|address| !address.is_empty()).collect();
+    if addresses.is_empty() {
+        addresses.push(DEFAULT_ADDRESS.into());
+    }
     let mut builder = Client::builder()
-        .addresses(args.addr)
+        .addresses(addresses)
         .namespace(args.namespace)
         .timeout(args.timeout)
         .max_attempts(MAX_ATTEMPTS)

@@ -56,10 +56,10 @@ async fn follow(
             WatchEvent::Synced { revision, .. } => Some(revision),
             _ => None,
         };
-        if let Some(revision) = complete {
-            if settings.send(Settings::parse(&values, revision)).is_err() {
-                return Ok(());
-            }
+        if let Some(revision) = complete
+            && settings.send(Settings::parse(&values, revision)).is_err()
+        {
+            return Ok(());
         }
     }
     Ok(())

@@ -9,7 +9,8 @@ use crate::output::json;
 use crate::session::Session;
 use crate::value;
 
-const EXAMPLES: &str = r#"Example: move 10 from one key to another, if the first still has what was read. Values are in base64.
+const EXAMPLES: &str = r#"Example: move 10 from one key to another, if the first still has what was read.
+Values are in base64.
 
   konsul kv txn - <<'END'
   {
@@ -22,9 +23,9 @@ const EXAMPLES: &str = r#"Example: move 10 from one key to another, if the first
   }
   END
 
-A compare has one of exists, createRevision, modRevision, version or value, and may have an operator: OPERATOR_EQUAL
-(the default), OPERATOR_NOT_EQUAL, OPERATOR_GREATER or OPERATOR_LESS. An operation is one of put, delete, deleteRange,
-get or list."#;
+A compare has a key, one of exists, createRevision, modRevision, version or value, and
+an operator: OPERATOR_EQUAL (the default), OPERATOR_NOT_EQUAL, OPERATOR_GREATER or
+OPERATOR_LESS. An operation is one of put, delete, deleteRange, get or list."#;
 
 /// Compare, then do one list of operations or the other, all at one revision
 ///

@@ -24,8 +24,11 @@ Examples:
   konsul kv watch app/port --once                wait for one change
   konsul kv watch app/ --initial --exec ./reload.sh
 
-A command finds the key in KONSUL_KEY, the revision in KONSUL_REVISION, put or delete in KONSUL_EVENT, and the whole
-event as one line of JSON on stdin: {\"type\":\"TYPE_PUT\",\"entry\":{\"key\":\"app/port\",\"value\":\"ODA4MA==\",…}}";
+A command finds this in its environment, and the whole event as one line of JSON on
+stdin: {\"type\":\"TYPE_PUT\",\"entry\":{\"key\":\"app/port\",\"value\":\"ODA4MA==\",…}}
+  KONSUL_KEY        the key
+  KONSUL_REVISION   the revision of the change
+  KONSUL_EVENT      put or delete";
 
 /// Print each change of a key or prefix, or run a command on it
 ///
