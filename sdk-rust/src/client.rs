@@ -41,11 +41,11 @@ pub(crate) struct Shared {
 }
 
 impl Client {
-    /// Connects to a server at `http://host:port`, and fails with [`Error::Unreachable`] if there is none.
-    /// Later the client reconnects by itself whenever the connection breaks.
+    /// Connects to a server at `http://host:port`, waiting up to 10 s for it to be there. Later the client reconnects by
+    /// itself whenever the connection breaks.
     ///
     /// # Errors
-    /// [`Error::InvalidAddress`], or those of [`Admin::status`].
+    /// [`Error::InvalidAddress`]; [`Error::Unreachable`] if nobody is there; others of [`Admin::status`].
     pub async fn connect(address: impl Into<String>) -> Result<Self, Error> {
         let client = Self::builder().address(address).build()?;
         client.admin().status().await?;
@@ -169,8 +169,10 @@ impl ClientBuilder {
     /// The client, which connects on its first call. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::NoAddress`], [`Error::InvalidAddress`], [`Error::InvalidToken`], [`Error::InvalidUserAgent`].
+    /// [`Error::NoRuntime`], [`Error::NoAddress`], [`Error::InvalidAddress`], [`Error::InvalidToken`],
+    /// [`Error::InvalidUserAgent`].
     pub fn build(self) -> Result<Client, Error> {
+        tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let addresses =
             self.addresses.iter().map(|address| address.parse()).collect::<Result<Vec<Address>, _>>()?;
         let transport =

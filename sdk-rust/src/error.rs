@@ -28,6 +28,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The client was built outside of a tokio runtime.
+    #[error("a client must be built within a tokio runtime")]
+    NoRuntime,
     /// The client was given no address.
     #[error("no server address was given")]
     NoAddress,
@@ -68,7 +71,8 @@ impl Error {
     /// The canonical gRPC code. What the client refuses to send is INVALID_ARGUMENT.
     pub fn code(&self) -> Code {
         match self {
-            Self::NoAddress
+            Self::NoRuntime
+            | Self::NoAddress
             | Self::InvalidAddress { .. }
             | Self::InvalidToken
             | Self::InvalidUserAgent
@@ -84,7 +88,8 @@ impl Error {
         match self {
             Self::PreconditionFailed(answer) | Self::Rpc(answer) => Some(answer),
             Self::Compacted(compacted) => Some(&compacted.answer),
-            Self::NoAddress
+            Self::NoRuntime
+            | Self::NoAddress
             | Self::InvalidAddress { .. }
             | Self::InvalidToken
             | Self::InvalidUserAgent

@@ -154,8 +154,6 @@ async fn addresses_are_tried_in_turn() {
     let error = alone.kv().get("k").await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot reach http://{closed}: connection refused"));
     assert!(matches!(error, Error::Unreachable(_)));
-    let error = Client::connect(format!("http://{closed}")).await;
-    assert!(error.is_err());
 }
 
 #[tokio::test]
@@ -209,6 +207,18 @@ async fn a_listing_follows_its_pages() {
     assert_eq!(keys, ["k0", "k1", "k2", "k3", "k4", "k5"]);
     let pages: Vec<ListResponse> = kv.list("k").pages().try_collect().await.unwrap();
     assert_eq!(pages.len(), 3);
+}
+
+#[test]
+fn a_client_is_built_within_a_runtime_from_addresses() {
+    assert!(matches!(Client::builder().address("localhost").build(), Err(Error::NoRuntime)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        assert!(matches!(Client::builder().build(), Err(Error::NoAddress)));
+        let error = Client::builder().address("localhost").address("https://b").build().unwrap_err();
+        assert!(matches!(error, Error::InvalidAddress { address, .. } if address == "https://b"));
+        assert_eq!(Client::connect("a b").await.unwrap_err().code(), Code::InvalidArgument);
+    });
 }
 
 #[tokio::test]
