@@ -237,13 +237,13 @@ pub const SETTINGS: &[Setting] = &[
     plain!(
         "limits.history_min_age",
         limits.history_min_age,
-        "How long history is kept at least before it is compacted by itself.",
+        "How long history is kept at least, unless it outgrows `history_max_bytes`.",
         MILLISECOND..=seconds(10 * 365 * 86_400)
     ),
     bytes!(
         "limits.history_max_bytes",
         limits.history_max_bytes,
-        "Bytes of history from which on what is older than `history_min_age` is compacted.",
+        "Most bytes of history. From half of it on, what is older than `history_min_age` is compacted; beyond it the older half is, whatever its age.",
         1 << 20..=16_384 * GIB
     ),
     Setting {
