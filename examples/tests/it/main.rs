@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 struct Server {
     process: Child,
     address: String,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Server {
@@ -25,9 +25,10 @@ impl Server {
             .arg("--address-file")
             .arg(&address_file)
             .stdin(Stdio::null())
+            .stderr(std::fs::File::create(data.path().join("log")).unwrap())
             .spawn()
             .unwrap();
-        let mut server = Self { process, address: String::new(), _data: data };
+        let mut server = Self { process, address: String::new(), data };
         server.address = format!("http://{}", server.wait_for(&address_file));
         server
     }
@@ -38,10 +39,11 @@ impl Server {
             if let Ok(address) = std::fs::read_to_string(address_file) {
                 return address.trim().to_string();
             }
-            if let Some(status) = self.process.try_wait().unwrap() {
-                panic!("the server ended with {status}");
+            let ended = self.process.try_wait().unwrap();
+            if ended.is_some() || started.elapsed() > LIMIT {
+                let log = std::fs::read_to_string(self.data.path().join("log")).unwrap();
+                panic!("the server is not ready ({ended:?}): {log}");
             }
-            assert!(started.elapsed() < LIMIT, "the server was not ready within {LIMIT:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }

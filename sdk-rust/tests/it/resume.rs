@@ -95,7 +95,7 @@ fn break_off(messages: Vec<WatchResponse>, random: &mut StdRng) -> Messages {
 #[tokio::test]
 async fn every_change_arrives_once_and_in_order_however_streams_break() {
     let seed = seed();
-    for round in 0..60 {
+    for round in 0..40 {
         let mut random = StdRng::seed_from_u64(seed.wrapping_add(round));
         let log = log(&mut random);
         let expected: Vec<(u64, String)> = (1..)
