@@ -190,9 +190,9 @@ impl Encoder for WatchEncoder {
         Ok(())
     }
 
-    /// An idle stream shall not hold a buffer.
+    /// An idle stream shall not hold tonic's usual 8 KiB; the buffer grows with the message.
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(0, 32 << 10)
+        BufferSettings::new(256, 32 << 10)
     }
 }
 

@@ -164,6 +164,11 @@ impl Server {
         KvClient::new(self.channel().await).max_decoding_message_size(64 << 20)
     }
 
+    /// A client in this process. Its deadlines are the server's to keep: a channel keeps them itself.
+    pub(crate) fn in_process(&self) -> KvClient<Door> {
+        KvClient::new(self.door.clone())
+    }
+
     pub(crate) async fn admin(&self) -> Admin {
         AdminClient::new(self.channel().await)
     }
@@ -260,4 +265,10 @@ pub(crate) fn seed() -> u64 {
     let seed = given.map_or_else(rand::random, |seed| seed.parse().expect("KONSUL_TEST_SEED is a number"));
     println!("KONSUL_TEST_SEED={seed}");
     seed
+}
+
+/// Starts the leader's duties for a server.
+pub(crate) fn start_duties(server: &Server, limits: &Limits) -> konsul_service::duties::Duties {
+    let propose: Arc<dyn Propose> = server.consensus.clone();
+    konsul_service::duties::Duties::start(server.state.clone(), propose, limits, server.compacted.clone())
 }
