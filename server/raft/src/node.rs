@@ -359,6 +359,7 @@ fn find(settings: &Settings, data_dir: DataDir, common: &Common) -> Result<Found
     let log = Log::open(LogOptions {
         dir: data_dir.log(),
         file_bytes: settings.log_file_bytes,
+        keep_bytes: settings.log_keep_bytes,
         reserve_bytes: settings.reserve_bytes,
         synced: settings.persistence != Persistence::Memory,
         disk: settings.disk.clone(),

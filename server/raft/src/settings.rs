@@ -28,6 +28,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Size of a log file in bytes.
     pub log_file_bytes: u64,
+    /// Bytes of the newest entries that are held in memory, and stay in the log when it is purged.
+    pub log_keep_bytes: usize,
     /// Fewest bytes of entries between two snapshots.
     pub snapshot_min_bytes: u64,
     /// Below this much free space, on the disk or in the state's map, only deletes and compaction are
@@ -83,6 +85,7 @@ impl Settings {
             boot_id: boot_id.into(),
             limits: Limits::default(),
             log_file_bytes: 32 << 20,
+            log_keep_bytes: 16 << 20,
             snapshot_min_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
             disk: Arc::new(RealDisk),

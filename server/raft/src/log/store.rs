@@ -35,13 +35,13 @@ use crate::types::{LogId, RaftEntry, Types, Vote};
 const MAX_JOBS: usize = 1024;
 /// About how many bytes of entries are read from the disk at once.
 const MAX_READ_BYTES: usize = 4 << 20;
-/// Bytes of entries kept in memory, and so in the log after a purge.
-const RECENT_BYTES: usize = 16 << 20;
 
 /// How to open a log.
 pub(crate) struct LogOptions {
     pub(crate) dir: PathBuf,
     pub(crate) file_bytes: u64,
+    /// Bytes of entries kept in memory, and so in the log after a purge.
+    pub(crate) keep_bytes: usize,
     pub(crate) reserve_bytes: u64,
     pub(crate) synced: bool,
     pub(crate) disk: Arc<dyn Disk>,
@@ -80,7 +80,7 @@ impl Log {
         let new_spares = || Spares::new(dir, options.file_bytes, options.reserve_bytes, options.disk.clone());
         let spares = options.synced.then(new_spares);
         let (engine, marks, last) = Self::open_engine(&options, spares.clone())?;
-        let mut recent = Recent::new(RECENT_BYTES, marks.purged, last);
+        let mut recent = Recent::new(options.keep_bytes, marks.purged, last);
         (recent.vote, recent.committed) = (marks.vote, marks.committed);
         let shared = Arc::new(Shared {
             dir: dir.clone(),
