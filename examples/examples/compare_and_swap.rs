@@ -4,7 +4,7 @@ use konsul_client::{Error, Kv};
 
 const KEY: &str = "examples/compare_and_swap/counter";
 const TASKS: u64 = 8;
-const INCREMENTS: u64 = 25;
+const INCREMENTS: u64 = 10;
 
 /// Adds one, and tries again whenever somebody else was faster. Returns how often that was.
 async fn increment(kv: &Kv) -> Result<u32, Error> {

@@ -26,7 +26,9 @@ use driver::Driver;
 /// no server could be reached within the client's timeout when it was first opened. Once it is open it looks for a
 /// server for as long as it is polled.
 ///
-/// Nothing is buffered beyond one message of the stream: a consumer that does not poll makes the server wait.
+/// Nothing is buffered beyond one message of the stream: a consumer that does not poll makes the server wait. A revision
+/// that changed very much comes in several messages, and its changes are handed out as they come; the last of them says
+/// so (`last_of_revision`), for a consumer that must not act on half a revision.
 ///
 /// ```no_run
 /// # async fn example(client: konsul_client::Client) -> Result<(), konsul_client::Error> {
