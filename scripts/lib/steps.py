@@ -37,6 +37,8 @@ class Step:
     limit_s: int = 600
     # Called before the command, to install what it needs. May raise MissingTool.
     prepare: list = field(default_factory=list)
+    # Names of the steps whose outcome it works with; they are run before it, also when only it was asked for.
+    needs: list = field(default_factory=list)
 
 
 @dataclass
@@ -68,6 +70,15 @@ def count(output, ok):
     if ok:
         return total if total != Count() else Count(passed=1)
     return total if total.failed else total + Count(failed=1)
+
+
+def choose(steps, names):
+    """The steps of these names and those that they need; all steps when no names are given."""
+    wanted = {step.name for step in steps if not names or step.name in names}
+    for step in reversed(steps):
+        if step.name in wanted:
+            wanted.update(step.needs)
+    return [step for step in steps if step.name in wanted]
 
 
 def run(steps, env, verbose):

@@ -90,6 +90,13 @@ class Running(unittest.TestCase):
         self.assertEqual(lines[-1], "1 passed, 1 failed")
 
 
+class Choosing(unittest.TestCase):
+    def test_a_step_brings_what_it_needs(self):
+        listed = [shell("a", "true"), shell("b", "true"), Step("c", "works with a", ["true"], needs=["a"])]
+        self.assertEqual([step.name for step in steps.choose(listed, ["c"])], ["a", "c"])
+        self.assertEqual([step.name for step in steps.choose(listed, [])], ["a", "b", "c"])
+
+
 def shell(name, script, limit_s=60):
     return Step(name, "a check", ["sh", "-c", script], limit_s)
 
