@@ -177,8 +177,10 @@ def _show(path, offset):
 
 
 def _end_group(process):
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
+    """Ends what is left of a step: asked first, so that it can end what it started in sessions of their own."""
+    for how, patience_s in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(process.pid, how)
+            process.wait(patience_s)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
