@@ -67,7 +67,10 @@ impl Core {
         match v1::Consistency::try_from(read.consistency) {
             Ok(v1::Consistency::Unspecified | v1::Consistency::Linearizable) => {
                 if read.max_staleness.is_some() {
-                    return Err(ServiceError::field("read.max_staleness", "must be unset unless consistency is STALE"));
+                    return Err(ServiceError::field(
+                        "read.max_staleness",
+                        "must be unset unless consistency is STALE",
+                    ));
                 }
                 self.propose.read_barrier().await?;
             }

@@ -22,7 +22,10 @@ impl Deadline {
     pub(crate) fn parse(headers: &HeaderMap) -> Result<Option<Self>, ServiceError> {
         let Some(value) = headers.get(HEADER) else { return Ok(None) };
         let timeout = value.to_str().ok().and_then(parse_timeout).ok_or_else(|| {
-            ServiceError::field(HEADER, "must be at most 8 digits and a unit of H M S m u n (gRPC over HTTP/2)")
+            ServiceError::field(
+                HEADER,
+                "must be at most 8 digits and a unit of H M S m u n (gRPC over HTTP/2)",
+            )
         })?;
         if timeout.is_zero() {
             return Err(ServiceError::DeadlineExceeded);

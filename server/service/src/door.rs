@@ -219,7 +219,9 @@ impl Future for Call {
         self.answer = None;
         let limit = self.request_bytes;
         let response = match answered {
-            Ok(response) if is_too_large(response.headers()) => refuse(ServiceError::RequestTooLarge { limit }),
+            Ok(response) if is_too_large(response.headers()) => {
+                refuse(ServiceError::RequestTooLarge { limit })
+            }
             Ok(response) => response,
             Err(error) => refuse(error),
         };

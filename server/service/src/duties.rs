@@ -135,7 +135,8 @@ impl History {
     }
 
     async fn carry_out(&self, op: Op) -> Result<Option<outcome::Result>, ProposeError> {
-        let command = Command { format: command::FORMAT, time_ms: now_ms(), op: Some(op), ..Default::default() };
+        let command =
+            Command { format: command::FORMAT, time_ms: now_ms(), op: Some(op), ..Default::default() };
         Ok(self.propose.propose(command).await?.result)
     }
 }

@@ -31,7 +31,9 @@ pub enum ServiceError {
     #[error("the idempotency key was used for a different request: use a new key for each write")]
     IdempotencyKeyReused,
     /// A value is too large.
-    #[error("{field} has {bytes} bytes, and values may have {limit}: store it in parts or raise limits.max_value_bytes")]
+    #[error(
+        "{field} has {bytes} bytes, and values may have {limit}: store it in parts or raise limits.max_value_bytes"
+    )]
     ValueTooLarge {
         /// Path of the field.
         field: String,
@@ -58,7 +60,9 @@ pub enum ServiceError {
     #[error("{}", precondition_message(.0))]
     PreconditionFailed(command::PreconditionFailed),
     /// A revision that can't be read or watched from any more.
-    #[error("revision {revision} is compacted (compact revision {compact_revision}): begin from the present state")]
+    #[error(
+        "revision {revision} is compacted (compact revision {compact_revision}): begin from the present state"
+    )]
     Compacted {
         /// The revision asked for.
         revision: Revision,
@@ -88,7 +92,9 @@ pub enum ServiceError {
         limit: usize,
     },
     /// The store has reached its limit.
-    #[error("the store is full ({used} of {limit} bytes): delete keys and compact, or raise limits.max_store_bytes")]
+    #[error(
+        "the store is full ({used} of {limit} bytes): delete keys and compact, or raise limits.max_store_bytes"
+    )]
     StoreFull {
         /// Bytes that hold data.
         used: u64,
@@ -112,7 +118,9 @@ pub enum ServiceError {
         last_contact: Option<Duration>,
     },
     /// The call's deadline has passed.
-    #[error("the deadline has passed: a write may have happened, and repeating it with the same idempotency-key tells")]
+    #[error(
+        "the deadline has passed: a write may have happened, and repeating it with the same idempotency-key tells"
+    )]
     DeadlineExceeded,
     /// Consensus did not carry the write out, or does not know.
     #[error("{}", propose_message(.0))]
@@ -192,9 +200,10 @@ impl ServiceError {
             Self::AnswerTooLarge { limit } => {
                 Shape::new(ResourceExhausted, "ANSWER_TOO_LARGE").with("limit", limit)
             }
-            Self::StoreFull { used, limit } => {
-                Shape::new(ResourceExhausted, "STORE_FULL").retry(5_000).with("used", used).with("limit", limit)
-            }
+            Self::StoreFull { used, limit } => Shape::new(ResourceExhausted, "STORE_FULL")
+                .retry(5_000)
+                .with("used", used)
+                .with("limit", limit),
             Self::TooMany { reason, limit, .. } => {
                 Shape::new(ResourceExhausted, reason).retry(1_000).with("limit", limit)
             }
@@ -281,7 +290,9 @@ impl From<ReadError> for ServiceError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::State(error) => Self::State(error),
-            ReadError::Compacted { revision, compact_revision } => Self::Compacted { revision, compact_revision },
+            ReadError::Compacted { revision, compact_revision } => {
+                Self::Compacted { revision, compact_revision }
+            }
             ReadError::Future { revision, current } => Self::Future { revision, current },
         }
     }
@@ -303,7 +314,9 @@ impl From<command::Refusal> for ServiceError {
     fn from(refusal: command::Refusal) -> Self {
         match refusal.reason {
             Some(Reason::PreconditionFailed(found)) => Self::PreconditionFailed(found),
-            Some(Reason::RangeTooLarge(r)) => Self::RangeTooLarge { max_keys: r.max_keys, max_bytes: r.max_bytes },
+            Some(Reason::RangeTooLarge(r)) => {
+                Self::RangeTooLarge { max_keys: r.max_keys, max_bytes: r.max_bytes }
+            }
             Some(Reason::FutureRevision(r)) => {
                 Self::Future { revision: Revision(r.revision), current: Revision(r.current) }
             }
@@ -318,7 +331,9 @@ fn precondition_message(found: &command::PreconditionFailed) -> String {
     let command::PreconditionFailed { key, mod_revision, version, condition, .. } = found;
     match mod_revision {
         0 => format!("precondition {condition} failed: key {key:?} does not exist"),
-        _ => format!("precondition {condition} failed: key {key:?} is at revision {mod_revision}, version {version}"),
+        _ => format!(
+            "precondition {condition} failed: key {key:?} is at revision {mod_revision}, version {version}"
+        ),
     }
 }
 
@@ -333,7 +348,9 @@ fn propose_message(error: &ProposeError) -> String {
 fn state_message(error: &StateError) -> String {
     match error {
         StateError::Corrupt { table, .. } => {
-            format!("this member found table {table} damaged and does not serve it: use another member, see its log")
+            format!(
+                "this member found table {table} damaged and does not serve it: use another member, see its log"
+            )
         }
         StateError::Lmdb(_)
         | StateError::File { .. }

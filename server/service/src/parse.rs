@@ -151,7 +151,10 @@ pub(crate) fn idempotency_key(metadata: &MetadataMap) -> Result<String, ServiceE
         }
         _ => Err(ServiceError::field(
             IDEMPOTENCY_KEY,
-            format!("must be one metadata value of 1 to {} printable ASCII characters", limits::IDEMPOTENCY_KEY_BYTES),
+            format!(
+                "must be one metadata value of 1 to {} printable ASCII characters",
+                limits::IDEMPOTENCY_KEY_BYTES
+            ),
         )),
     }
 }

@@ -65,7 +65,10 @@ impl Kv for KvService {
         write!(self, request, write::put)
     }
 
-    async fn delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::DeleteResponse>, Status> {
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
         write!(self, request, write::delete)
     }
 

@@ -19,10 +19,9 @@ pub(super) async fn get(core: &Core, request: v1::GetRequest) -> Result<v1::GetR
     let view = core.view(request.read.as_ref(), None).await?;
     let revision = at.unwrap_or(view.revision());
     match view.kv_get(&namespace, &key, at)? {
-        Some(record) => Ok(v1::GetResponse {
-            revision: revision.0,
-            entry: Some(convert::entry(request.key, record)),
-        }),
+        Some(record) => {
+            Ok(v1::GetResponse { revision: revision.0, entry: Some(convert::entry(request.key, record)) })
+        }
         None => Err(ServiceError::KeyNotFound { key: request.key, revision }),
     }
 }
@@ -57,7 +56,10 @@ pub(super) async fn batch_get(
     Ok(response)
 }
 
-pub(super) async fn list(core: &Core, mut request: v1::ListRequest) -> Result<v1::ListResponse, ServiceError> {
+pub(super) async fn list(
+    core: &Core,
+    mut request: v1::ListRequest,
+) -> Result<v1::ListResponse, ServiceError> {
     let namespace = parse::namespace(&request.namespace)?;
     let span = match &request.selector {
         None => KeySpan::default(),

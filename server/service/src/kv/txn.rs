@@ -20,10 +20,14 @@ pub(super) async fn txn(
 ) -> Result<v1::TxnResponse, ServiceError> {
     let v1::TxnRequest { namespace, compare, then, otherwise } = request;
     if compare.len() > limits::TXN_COMPARES {
-        return Err(ServiceError::field("compare", format!("must have at most {} items", limits::TXN_COMPARES)));
+        return Err(ServiceError::field(
+            "compare",
+            format!("must have at most {} items", limits::TXN_COMPARES),
+        ));
     }
     if then.len() + otherwise.len() > limits::TXN_OPERATIONS {
-        let problem = format!("and otherwise must have at most {} operations together", limits::TXN_OPERATIONS);
+        let problem =
+            format!("and otherwise must have at most {} operations together", limits::TXN_OPERATIONS);
         return Err(ServiceError::field("then", problem));
     }
     let compare = compare.into_iter().enumerate();
@@ -54,7 +58,10 @@ fn comparison(path: &str, compare: v1::Compare, limits: &Limits) -> Result<KvCom
         None => return Err(ServiceError::field(format!("{path}target"), "must be set")),
         Some(Target::Exists(exists)) => {
             if !matches!(operator, Out::Equal | Out::NotEqual) {
-                return Err(ServiceError::field(format!("{path}operator"), "must be EQUAL or NOT_EQUAL with exists"));
+                return Err(ServiceError::field(
+                    format!("{path}operator"),
+                    "must be EQUAL or NOT_EQUAL with exists",
+                ));
             }
             To::Exists(exists)
         }
@@ -70,26 +77,37 @@ fn comparison(path: &str, compare: v1::Compare, limits: &Limits) -> Result<KvCom
 }
 
 /// The operations of one branch, which change no key twice.
-fn branch(name: &str, operations: Vec<v1::Operation>, limits: &Limits) -> Result<Vec<KvOperation>, ServiceError> {
+fn branch(
+    name: &str,
+    operations: Vec<v1::Operation>,
+    limits: &Limits,
+) -> Result<Vec<KvOperation>, ServiceError> {
     let operations = operations.into_iter().enumerate();
     let operations = operations.map(|(i, o)| parse_operation(&format!("{name}[{i}]."), o, limits));
     let operations: Vec<KvOperation> = operations.collect::<Result<_, _>>()?;
     for (i, later) in operations.iter().enumerate() {
         let Some((kind, changed)) = changes(later) else { continue };
         if operations[..i].iter().filter_map(changes).any(|(_, before)| before.overlaps(&changed)) {
-            let problem = format!("changes a key that an operation before it in {name} changes: once is allowed");
+            let problem =
+                format!("changes a key that an operation before it in {name} changes: once is allowed");
             return Err(ServiceError::field(format!("{name}[{i}].{kind}"), problem));
         }
     }
     Ok(operations)
 }
 
-fn parse_operation(path: &str, operation: v1::Operation, limits: &Limits) -> Result<KvOperation, ServiceError> {
+fn parse_operation(
+    path: &str,
+    operation: v1::Operation,
+    limits: &Limits,
+) -> Result<KvOperation, ServiceError> {
     use operation::Operation;
     let op = match operation.operation {
         None => return Err(ServiceError::field(format!("{path}operation"), "must be set")),
         Some(Operation::Put(put)) => write::put_operation(&format!("{path}put."), put, limits)?,
-        Some(Operation::Delete(delete)) => write::delete_operation(&format!("{path}delete."), delete, limits)?,
+        Some(Operation::Delete(delete)) => {
+            write::delete_operation(&format!("{path}delete."), delete, limits)?
+        }
         Some(Operation::DeleteRange(range)) => delete_range(&format!("{path}delete_range."), range)?,
         Some(Operation::Get(get)) => {
             parse::check_key(&format!("{path}get."), &get.key)?;
@@ -135,7 +153,8 @@ impl Changed<'_> {
             (Self::Key(a), Self::Key(b)) => a == b,
             (Self::Key(key), Self::Span(span)) | (Self::Span(span), Self::Key(key)) => span.contains(key),
             (Self::Span(a), Self::Span(b)) => {
-                let begins_before = |a: &KeySpan, b: &KeySpan| b.end.is_empty() || a.start.as_bytes() < &b.end[..];
+                let begins_before =
+                    |a: &KeySpan, b: &KeySpan| b.end.is_empty() || a.start.as_bytes() < &b.end[..];
                 begins_before(a, b) && begins_before(b, a)
             }
         }

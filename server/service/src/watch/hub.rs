@@ -45,6 +45,8 @@ pub struct WatchStats {
     pub ring_batches: usize,
     /// Bytes of the Batches in the ring.
     pub ring_bytes: usize,
+    /// Reads that wait for a revision.
+    pub waiting_reads: usize,
     /// Events sent since the start.
     pub events_sent: u64,
 }
@@ -125,6 +127,7 @@ impl Hub {
             lag_revisions: least.map_or(0, |least| self.revision().0.saturating_sub(least.0)),
             ring_batches,
             ring_bytes,
+            waiting_reads: self.waiters.count(),
             events_sent: self.events_sent.load(Ordering::Relaxed) + shards.iter().map(sent).sum::<u64>(),
         }
     }

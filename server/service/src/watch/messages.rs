@@ -214,7 +214,8 @@ impl Stream for DecodedStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let decode = |message: EncodedMessage| {
             let decoded = v1::WatchResponse::decode(message.rest);
-            let decoded = decoded.map_err(|e| Status::internal(format!("a watch message is malformed: {e}")))?;
+            let decoded =
+                decoded.map_err(|e| Status::internal(format!("a watch message is malformed: {e}")))?;
             Ok(v1::WatchResponse { target_id: message.target_id, ..decoded })
         };
         Pin::new(&mut self.0).poll_next(cx).map(|item| item.map(|item| item.and_then(decode)))

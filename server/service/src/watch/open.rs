@@ -27,7 +27,8 @@ pub(crate) async fn open(
 ) -> Result<EncodedStream, ServiceError> {
     let targets = parse_targets(&request)?;
     let progress = request.progress_interval.as_ref();
-    let progress = progress.map(|d| parse::duration("progress_interval", d, limits::PROGRESS_INTERVAL)).transpose()?;
+    let progress =
+        progress.map(|d| parse::duration("progress_interval", d, limits::PROGRESS_INTERVAL)).transpose()?;
     let admission = core.hub.admit(targets.len())?;
     let due = core.hub.revision().next();
     let resumes = |start: &Start| matches!(start, Start::At(revision) if *revision <= due);
@@ -70,7 +71,11 @@ impl Opening {
         Self { hub: Arc::clone(hub), shard: hub.shard(), cell, admission }
     }
 
-    fn open(self, targets: Vec<(u64, TargetSpec, Start)>, timing: Timing) -> Result<EncodedStream, ServiceError> {
+    fn open(
+        self,
+        targets: Vec<(u64, TargetSpec, Start)>,
+        timing: Timing,
+    ) -> Result<EncodedStream, ServiceError> {
         let mut entered = Vec::with_capacity(targets.len());
         for (i, (id, spec, start)) in targets.into_iter().enumerate() {
             let spec = Arc::new(spec);

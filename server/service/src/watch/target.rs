@@ -64,7 +64,12 @@ impl TargetSpec {
     ) -> Result<(Self, Start), ServiceError> {
         use watch_target::Selector;
         let keys = match &target.selector {
-            None => return Err(ServiceError::field(format!("{path}selector"), "must be a key, a prefix or a range")),
+            None => {
+                return Err(ServiceError::field(
+                    format!("{path}selector"),
+                    "must be a key, a prefix or a range",
+                ));
+            }
             Some(Selector::Key(key)) => Watched::Key(parse::key(&format!("{path}key"), key)?),
             Some(Selector::Prefix(prefix)) => Watched::Span(parse::prefix(&format!("{path}prefix"), prefix)?),
             Some(Selector::Range(range)) => Watched::Span(parse::range(&format!("{path}range"), range)?),

@@ -67,6 +67,10 @@ impl Waiters {
         }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.waiting.lock().by_revision.len()
+    }
+
     /// Lets all go, because the server stops.
     pub(super) fn release_all(&self) {
         self.waiting.lock().by_revision.clear();

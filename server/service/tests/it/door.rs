@@ -53,7 +53,11 @@ async fn a_call_past_its_deadline_stops() {
     server.consensus.hold(false);
     let request = watching(vec![watch_key(1, "a")]);
     let mut watch = kv.watch(with_timeout(request, "50m")).await.unwrap().into_inner();
-    let status = soon(async { while watch.message().await?.is_some() {} Ok::<_, tonic::Status>(()) }).await;
+    let status = soon(async {
+        while watch.message().await?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    })
+    .await;
     assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
 }
 
@@ -218,7 +222,9 @@ async fn the_observer_sees_every_call_begin_and_end() {
     while let Ok(Some(_)) = watch.message().await {}
     drop(watch);
     let seen = std::mem::take(&mut *calls.0.lock().unwrap());
-    let call = |path: &str, code| [(format!("/konsul.v1.KV/{path}"), None), (format!("/konsul.v1.KV/{path}"), Some(code))];
+    let call = |path: &str, code| {
+        [(format!("/konsul.v1.KV/{path}"), None), (format!("/konsul.v1.KV/{path}"), Some(code))]
+    };
     let expected = [
         call("Put", Code::Ok),
         call("Get", Code::NotFound),

@@ -126,7 +126,11 @@ pub(crate) async fn start_publishing(limits: Limits, publishing: bool) -> Server
         propose: consensus.clone(),
         hub: hub.clone(),
         limits,
-        about: About { version: "1.2.3".to_owned(), cluster_id: "a cluster".to_owned(), persistence: "memory" },
+        about: About {
+            version: "1.2.3".to_owned(),
+            cluster_id: "a cluster".to_owned(),
+            persistence: "memory",
+        },
         compacted: compacted.clone(),
         observer: None,
     };

@@ -10,7 +10,8 @@ use crate::harness::*;
 
 async fn fill(kv: &mut Kv, writes: usize) {
     for i in 0..writes {
-        let request = v1::PutRequest { key: format!("k{}", i % 10), value: vec![0; 1000].into(), ..Default::default() };
+        let request =
+            v1::PutRequest { key: format!("k{}", i % 10), value: vec![0; 1000].into(), ..Default::default() };
         kv.put(request).await.unwrap();
     }
 }

@@ -65,7 +65,10 @@ async fn reads_refuse_what_they_cannot_serve() {
     let long = "k".repeat(1025);
     let staleness = |ms: i64, consistency: v1::Consistency| v1::ReadOptions {
         consistency: consistency.into(),
-        max_staleness: Some(prost_types::Duration { seconds: ms / 1000, nanos: (ms % 1000) as i32 * 1_000_000 }),
+        max_staleness: Some(prost_types::Duration {
+            seconds: ms / 1000,
+            nanos: (ms % 1000) as i32 * 1_000_000,
+        }),
         min_revision: 0,
     };
     let read = |read: v1::ReadOptions| v1::GetRequest { read: Some(read), ..get("a") };
@@ -98,7 +101,8 @@ async fn reads_refuse_what_they_cannot_serve() {
             assert_eq!(metadata(&status, "current_revision").as_deref(), Some("5"));
         }
     }
-    let ranged = |start, end| v1::ListRequest { selector: Some(Selector::Range(range(start, end))), ..list("") };
+    let ranged =
+        |start, end| v1::ListRequest { selector: Some(Selector::Range(range(start, end))), ..list("") };
     let counted = |request| v1::ListRequest { count_only: true, ..request };
     let lists = [
         (ranged("b", "a"), invalid("range.end")),
@@ -116,7 +120,10 @@ async fn reads_refuse_what_they_cannot_serve() {
         (v1::ListRequest { page_token: "x".into(), revision: 4, ..list("") }, invalid("revision")),
         (v1::ListRequest { namespace: "é".into(), ..list("") }, invalid("namespace")),
         (v1::ListRequest { revision: 2, ..list("") }, refused(Code::OutOfRange, "REVISION_COMPACTED")),
-        (v1::ListRequest { revision: 2, ..counted(list("")) }, refused(Code::OutOfRange, "REVISION_COMPACTED")),
+        (
+            v1::ListRequest { revision: 2, ..counted(list("")) },
+            refused(Code::OutOfRange, "REVISION_COMPACTED"),
+        ),
         (v1::ListRequest { revision: 9, ..list("") }, refused(Code::OutOfRange, "REVISION_IN_FUTURE")),
     ];
     for (request, expected) in lists {
@@ -161,7 +168,10 @@ async fn batch_get_answers_in_order_and_names_what_is_missing() {
     let request = v1::BatchGetRequest { keys, ..Default::default() };
     let answer = kv.batch_get(request.clone()).await.unwrap().into_inner();
     let found: Vec<_> = answer.entries.iter().map(|e| e.key.as_str()).collect();
-    assert_eq!((answer.revision, found, answer.missing), (3, vec!["c", "a", "c"], vec!["x".into(), "y".into()]));
+    assert_eq!(
+        (answer.revision, found, answer.missing),
+        (3, vec!["c", "a", "c"], vec!["x".into(), "y".into()])
+    );
     let past = kv.batch_get(v1::BatchGetRequest { revision: 1, ..request }).await.unwrap().into_inner();
     assert_eq!((past.revision, past.entries.len(), past.missing.len()), (1, 1, 4));
 }
@@ -177,7 +187,8 @@ async fn list_selects_folds_orders_and_counts() {
     assert_eq!(keys(&mut kv, list("app/")).await, ["app/db/host", "app/db/port", "app/name"]);
     let descending = v1::ListRequest { order: v1::Order::Descending.into(), ..list("app/") };
     assert_eq!(keys(&mut kv, descending).await, ["app/name", "app/db/port", "app/db/host"]);
-    let ranged = v1::ListRequest { selector: Some(Selector::Range(range("app/n", "b"))), ..Default::default() };
+    let ranged =
+        v1::ListRequest { selector: Some(Selector::Range(range("app/n", "b"))), ..Default::default() };
     assert_eq!(keys(&mut kv, ranged).await, ["app/name", "app0"]);
     let after_a = v1::ListRequest { selector: Some(Selector::Range(range("a\0", ""))), ..Default::default() };
     assert_eq!(keys(&mut kv, after_a).await.len(), 5);
@@ -246,7 +257,8 @@ async fn a_page_token_is_good_for_its_own_request_only() {
         reason: "INVALID_PAGE_TOKEN".into(),
         fields: vec!["page_token".into()],
     };
-    let with = |token: &str, request: v1::ListRequest| v1::ListRequest { page_token: token.into(), ..request };
+    let with =
+        |token: &str, request: v1::ListRequest| v1::ListRequest { page_token: token.into(), ..request };
     let mut tampered = token.clone().into_bytes();
     tampered[3] = if tampered[3] == b'A' { b'B' } else { b'A' };
     let tampered = String::from_utf8(tampered).unwrap();
@@ -290,13 +302,16 @@ async fn history_tells_every_version_in_pages() {
     let first = kv.history(history.clone()).await.unwrap().into_inner();
     let revisions = |page: &v1::HistoryResponse| page.versions.iter().map(|v| v.revision).collect::<Vec<_>>();
     assert_eq!((revisions(&first), first.revision, first.compact_revision), (vec![10, 9, 7, 5], 10, 0));
-    assert!(first.versions[1].deleted && first.versions[1].entry.is_none() && first.versions[1].time.is_some());
+    assert!(
+        first.versions[1].deleted && first.versions[1].entry.is_none() && first.versions[1].time.is_some()
+    );
     assert_eq!(first.versions[0].entry.as_ref().unwrap().version, 1);
     put(&mut kv, "a", "later").await;
     let rest = v1::HistoryRequest { page_token: first.next_page_token, ..history.clone() };
     let rest = kv.history(rest).await.unwrap().into_inner();
     assert_eq!((revisions(&rest), rest.revision, rest.next_page_token.as_str()), (vec![3, 1], 10, ""));
-    let ascending = v1::HistoryRequest { order: v1::Order::Ascending.into(), page_size: 0, ..history.clone() };
+    let ascending =
+        v1::HistoryRequest { order: v1::Order::Ascending.into(), page_size: 0, ..history.clone() };
     compact(&mut server.admin().await, 5).await;
     let oldest = kv.history(ascending).await.unwrap().into_inner();
     assert_eq!((revisions(&oldest), oldest.compact_revision), (vec![7, 9, 10, 11], 5));

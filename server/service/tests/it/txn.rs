@@ -85,10 +85,7 @@ async fn comparisons_choose_the_branch() {
         assert_eq!(answer.succeeded, expected, "{comparison:?}");
         assert_eq!((answer.results.len(), answer.revision), (if expected { 1 } else { 2 }, 2));
     }
-    let both = vec![
-        compare("a", Equal, Target::Exists(true)),
-        compare("b", Equal, Target::Exists(true)),
-    ];
+    let both = vec![compare("a", Equal, Target::Exists(true)), compare("b", Equal, Target::Exists(true))];
     let request = v1::TxnRequest { compare: both, ..Default::default() };
     assert!(!kv.txn(request).await.unwrap().into_inner().succeeded);
     assert!(kv.txn(v1::TxnRequest::default()).await.unwrap().into_inner().succeeded);
@@ -101,14 +98,22 @@ async fn operations_see_what_came_before_them_and_share_one_revision() {
     for key in ["d/1", "d/2", "old"] {
         put(&mut kv, key, key).await;
     }
-    let operations =
-        vec![get_op("new"), put_op("new", "1"), get_op("new"), delete_prefix("d/"), delete_op("old"), list_op("", 0)];
+    let operations = vec![
+        get_op("new"),
+        put_op("new", "1"),
+        get_op("new"),
+        delete_prefix("d/"),
+        delete_op("old"),
+        list_op("", 0),
+    ];
     let answer = kv.txn(then(operations)).await.unwrap().into_inner();
     assert_eq!((answer.revision, answer.results.len()), (4, 6));
     let mut results = answer.results.into_iter().map(|r| r.result.unwrap());
     assert_eq!(results.next(), Some(Done::Get(v1::GetResult { entry: None })));
     assert_eq!(results.next(), Some(Done::Put(v1::PutResult { previous: None })));
-    let Some(Done::Get(v1::GetResult { entry: Some(entry) })) = results.next() else { panic!("the put is seen") };
+    let Some(Done::Get(v1::GetResult { entry: Some(entry) })) = results.next() else {
+        panic!("the put is seen")
+    };
     assert_eq!((entry.mod_revision, entry.version), (4, 1));
     let Some(Done::Delete(deleted)) = results.next() else { panic!("a delete") };
     assert_eq!((deleted.deleted, deleted.previous.len()), (2, 2));
@@ -157,7 +162,10 @@ async fn malformed_txns_are_refused_by_field_and_change_nothing() {
         (v1::TxnRequest { then: gets(128), otherwise: gets(129), ..Default::default() }, invalid("then")),
         (comparing(Compare { target: None, ..exists.clone() }), invalid("compare[0].target")),
         (comparing(Compare { operator: 9, ..exists.clone() }), invalid("compare[0].operator")),
-        (comparing(Compare { operator: Operator::Less.into(), ..exists.clone() }), invalid("compare[0].operator")),
+        (
+            comparing(Compare { operator: Operator::Less.into(), ..exists.clone() }),
+            invalid("compare[0].operator"),
+        ),
         (comparing(Compare { key: "".into(), ..exists }), invalid("compare[0].key")),
         (then(vec![get_op("a"), Operation { operation: None }]), invalid("then[1].operation")),
         (then(vec![put_op("", "")]), invalid("then[0].put.key")),
@@ -167,7 +175,10 @@ async fn malformed_txns_are_refused_by_field_and_change_nothing() {
         (then(vec![delete_between("b", "a")]), invalid("then[0].delete_range.range.end")),
         (then(vec![list_op("", 1001)]), invalid("then[0].list.limit")),
         (then(vec![list_op(&"k".repeat(1026), 1)]), invalid("then[0].list.prefix")),
-        (then(vec![put_op("x", ""), put_op("a", ""), get_op("a"), put_op("x", "")]), invalid("then[3].put.key")),
+        (
+            then(vec![put_op("x", ""), put_op("a", ""), get_op("a"), put_op("x", "")]),
+            invalid("then[3].put.key"),
+        ),
         (then(vec![delete_op("a"), put_op("a", "")]), invalid("then[1].put.key")),
         (then(vec![put_op("a", ""), delete_op("a")]), invalid("then[1].delete.key")),
         (then(vec![delete_prefix("a"), put_op("ab", "")]), invalid("then[1].put.key")),

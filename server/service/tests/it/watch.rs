@@ -66,8 +66,14 @@ async fn targets_are_sent_their_changes_and_no_others() {
     put(&mut kv, "a/0", "early").await;
     let puts = WatchTarget { filter: watch_target::Filter::Puts.into(), ..watch_prefix(4, "") };
     let deletes = WatchTarget { filter: watch_target::Filter::Deletes.into(), ..watch_prefix(5, "") };
-    let targets =
-        vec![watch_key(1, "a/1"), watch_prefix(2, "a/"), watch_range(3, "a/1", "b"), puts, deletes, watch_key(0, "b")];
+    let targets = vec![
+        watch_key(1, "a/1"),
+        watch_prefix(2, "a/"),
+        watch_range(3, "a/1", "b"),
+        puts,
+        deletes,
+        watch_key(0, "b"),
+    ];
     let mut stream = open(&mut kv, watching(targets)).await;
     for id in [1, 2, 3, 4, 5, 0] {
         let opened = expect(&mut stream, Kind::Opened).await;
@@ -262,7 +268,12 @@ async fn an_initial_state_that_is_compacted_while_it_is_read_ends_the_target() {
     put(&mut kv, "k", "").await;
     // 3 MB don't fit into what the connection buffers for a reader that has not begun.
     compact(&mut server.admin().await, 301).await;
-    let status = soon(async { while stream.message().await?.is_some() {} Ok::<_, Status>(()) }).await.unwrap_err();
+    let status = soon(async {
+        while stream.message().await?.is_some() {}
+        Ok::<_, Status>(())
+    })
+    .await
+    .unwrap_err();
     assert_eq!(refusal(&status), refused(Code::OutOfRange, "REVISION_COMPACTED"));
 }
 
@@ -337,7 +348,8 @@ async fn a_target_that_cannot_go_on_ends_and_the_others_go_on() {
     }
     compact(&mut server.admin().await, 3).await;
     let from = |id, start_revision| WatchTarget { start_revision, ..watch_key(id, "a") };
-    let mut stream = open(&mut kv, watching(vec![from(1, 3), from(2, 7), from(3, 4), from(4, u64::MAX)])).await;
+    let mut stream =
+        open(&mut kv, watching(vec![from(1, 3), from(2, 7), from(3, 4), from(4, u64::MAX)])).await;
     let mut refusals = vec![];
     let mut seen = vec![];
     while refusals.len() < 3 || seen.len() < 2 {

@@ -28,7 +28,9 @@ async fn ten_thousand_watchers_each_hear_of_their_own_key() {
             value: format!("v{}", from + i).into(),
             ..Default::default()
         };
-        kv.batch_put(v1::BatchPutRequest { puts: (0..250).map(put).collect(), ..Default::default() }).await.unwrap();
+        kv.batch_put(v1::BatchPutRequest { puts: (0..250).map(put).collect(), ..Default::default() })
+            .await
+            .unwrap();
     }
     for (i, stream) in streams.iter_mut().enumerate() {
         let message = soon(stream.message()).await.unwrap().unwrap();
@@ -67,7 +69,10 @@ async fn stalled_reader(compacting: bool) {
         if i % 1000 == 0 {
             let stats = server.hub.stats();
             assert!(stats.ring_bytes <= 100_000 && stats.ring_batches <= 1_000, "{stats:?}");
-            assert!(server.hub.stats().events_sent < writes / 2, "the reader holds nothing up and is sent nothing");
+            assert!(
+                server.hub.stats().events_sent < writes / 2,
+                "the reader holds nothing up and is sent nothing"
+            );
             tokio::task::yield_now().await;
         }
     }
@@ -81,7 +86,11 @@ async fn stalled_reader(compacting: bool) {
             Ok(Some(message)) => {
                 for event in &message.events {
                     seen += 1;
-                    assert_eq!(event.entry.as_ref().unwrap().mod_revision, seen, "each change once, in order");
+                    assert_eq!(
+                        event.entry.as_ref().unwrap().mod_revision,
+                        seen,
+                        "each change once, in order"
+                    );
                 }
             }
             Ok(None) => panic!("the stream ended without saying why"),

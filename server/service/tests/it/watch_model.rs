@@ -17,7 +17,7 @@ use tonic::Code;
 use crate::harness::*;
 
 const WATCHERS: usize = 120;
-const WRITES: usize = 800;
+const WRITES: usize = 500;
 
 type Entries = BTreeMap<String, (Vec<u8>, u64)>;
 
@@ -67,7 +67,7 @@ fn delete_prefix_op(prefix: &str) -> v1::Operation {
 }
 
 /// Writes at random, and keeps what is true after each revision.
-async fn write(server: &Server, mut rng: StdRng, head: &AtomicU64) -> Truth {
+async fn write(server: &Server, mut rng: StdRng, head: &watch::Sender<u64>) -> Truth {
     let mut kv = server.kv().await;
     let mut admin = server.admin().await;
     let mut truth = Truth { states: vec![Entries::new()] };
@@ -77,7 +77,8 @@ async fn write(server: &Server, mut rng: StdRng, head: &AtomicU64) -> Truth {
         match rng.random_range(0..20) {
             0..=9 => {
                 let (key, value) = (key(&mut rng), value(&mut rng));
-                let request = v1::PutRequest { key: key.clone(), value: value.clone().into(), ..Default::default() };
+                let request =
+                    v1::PutRequest { key: key.clone(), value: value.clone().into(), ..Default::default() };
                 assert_eq!(kv.put(request).await.unwrap().into_inner().revision, next);
                 state.insert(key, (value, next));
                 truth.states.push(state);
@@ -110,7 +111,7 @@ async fn write(server: &Server, mut rng: StdRng, head: &AtomicU64) -> Truth {
                 }
             }
         }
-        head.store(truth.states.len() as u64 - 1, Ordering::SeqCst);
+        head.send_replace(truth.states.len() as u64 - 1);
     }
     truth
 }
@@ -131,7 +132,7 @@ struct Run {
 async fn follow(
     server: Arc<Server>,
     mut rng: StdRng,
-    head: Arc<AtomicU64>,
+    mut head: watch::Receiver<u64>,
     mut done: watch::Receiver<bool>,
     compactions: Arc<AtomicU64>,
 ) -> Vec<Run> {
@@ -140,7 +141,8 @@ async fn follow(
     'anew: loop {
         let mut run = Run { selector: selector.clone(), base: None, after: 0, changes: vec![], until: 0 };
         let with_state = rng.random_bool(0.5);
-        let mut resume = if with_state { 0 } else { head.load(Ordering::SeqCst).saturating_sub(rng.random_range(0..50)) + 1 };
+        let mut resume =
+            if with_state { 0 } else { head.borrow().saturating_sub(rng.random_range(0..50)) + 1 };
         if !with_state {
             run.after = resume - 1;
             run.until = run.after;
@@ -188,7 +190,11 @@ async fn follow(
                             let is_put = event.r#type() == watch_event::Type::Put;
                             let entry = event.entry.unwrap();
                             assert!(entry.mod_revision > run.until && entry.mod_revision <= revision);
-                            fragments.push((entry.mod_revision, entry.key, is_put.then(|| entry.value.to_vec())));
+                            fragments.push((
+                                entry.mod_revision,
+                                entry.key,
+                                is_put.then(|| entry.value.to_vec()),
+                            ));
                         }
                         if !message.fragment {
                             run.changes.append(&mut fragments);
@@ -201,7 +207,7 @@ async fn follow(
                     }
                     Kind::Ended | Kind::Unspecified => {}
                 }
-                if *done.borrow() && run.until >= head.load(Ordering::SeqCst) {
+                if *done.borrow() && run.until >= *head.borrow() {
                     runs.push(run);
                     return runs;
                 }
@@ -214,9 +220,12 @@ async fn follow(
                 if messages_left == 0 && (resume > 0 || run.base.is_some()) {
                     resume = run.until + 1;
                     drop(stream);
-                    if rng.random_ratio(1, 4) {
-                        let away = Duration::from_millis(rng.random_range(1..400));
-                        let _ = tokio::time::timeout(away, done.wait_for(|done| *done)).await;
+                    if rng.random_ratio(1, 2) {
+                        let back = run.until + rng.random_range(1..60);
+                        tokio::select! {
+                            _ = done.wait_for(|done| *done) => {}
+                            _ = head.wait_for(|head| *head >= back) => {}
+                        }
                     }
                     break;
                 }
@@ -257,13 +266,13 @@ fn check(run: &Run, truth: &Truth) {
 async fn model(seed: u64, limits: Limits) {
     let mut seeds = StdRng::seed_from_u64(seed);
     let server = Arc::new(start_with(limits).await);
-    let head = Arc::new(AtomicU64::new(0));
+    let (head, heads) = watch::channel(0);
     let compactions = Arc::new(AtomicU64::new(0));
     let (finish, done) = watch::channel(false);
     let watchers: Vec<_> = (0..WATCHERS)
         .map(|_| {
             let rng = StdRng::seed_from_u64(seeds.random());
-            tokio::spawn(follow(server.clone(), rng, head.clone(), done.clone(), compactions.clone()))
+            tokio::spawn(follow(server.clone(), rng, heads.clone(), done.clone(), compactions.clone()))
         })
         .collect();
     let truth = write(&server, StdRng::seed_from_u64(seeds.random()), &head).await;
@@ -276,7 +285,10 @@ async fn model(seed: u64, limits: Limits) {
             changes += run.changes.len();
         }
     }
-    println!("{runs} runs, {changes} changes, {} fell behind compaction", compactions.load(Ordering::Relaxed));
+    println!(
+        "{runs} runs, {changes} changes, {} fell behind compaction",
+        compactions.load(Ordering::Relaxed)
+    );
     assert!(runs >= WATCHERS && changes > WATCHERS * 20);
     assert!(compactions.load(Ordering::Relaxed) > 0, "nobody fell behind compaction: the test lost its edge");
 }

@@ -35,9 +35,11 @@ async fn every_write_that_changes_something_takes_one_revision() {
     let mut kv = server.kv().await;
     assert_eq!(put(&mut kv, "a", "1").await, 1);
     assert_eq!(put(&mut kv, "a", "1").await, 2, "the same value again is a change");
-    let answer = kv.put(v1::PutRequest { previous: true, ..put_request("a", "2") }).await.unwrap().into_inner();
+    let answer =
+        kv.put(v1::PutRequest { previous: true, ..put_request("a", "2") }).await.unwrap().into_inner();
     assert_eq!((answer.revision, answer.previous.unwrap().version), (3, 2));
-    let answer = kv.put(v1::PutRequest { previous: true, ..put_request("b", "") }).await.unwrap().into_inner();
+    let answer =
+        kv.put(v1::PutRequest { previous: true, ..put_request("b", "") }).await.unwrap().into_inner();
     assert!(answer.previous.is_none());
     let missing = v1::DeleteRequest { key: "missing".into(), previous: true, ..Default::default() };
     let answer = kv.delete(missing).await.unwrap().into_inner();
@@ -66,7 +68,8 @@ async fn every_write_that_changes_something_takes_one_revision() {
     let answer = answer.unwrap().into_inner();
     assert_eq!((answer.revision, answer.deleted, answer.previous.len()), (11, 2, 2));
     assert_eq!(answer.previous[0].key, "y/1");
-    let ranged = v1::DeleteRangeRequest { selector: Some(Selector::Range(range("b", ""))), ..Default::default() };
+    let ranged =
+        v1::DeleteRangeRequest { selector: Some(Selector::Range(range("b", ""))), ..Default::default() };
     assert_eq!(kv.delete_range(ranged).await.unwrap().into_inner().deleted, 2);
     let nothing = kv.delete_range(delete_prefix("")).await.unwrap().into_inner();
     assert_eq!((nothing.revision, nothing.deleted), (12, 0));
@@ -78,7 +81,8 @@ async fn preconditions_decide_and_tell_what_was_found() {
     let mut kv = server.kv().await;
     put(&mut kv, "a", "1").await;
     put(&mut kv, "a", "2").await;
-    let when = |p: v1::Precondition, key: &str| v1::PutRequest { precondition: Some(p), ..put_request(key, "3") };
+    let when =
+        |p: v1::Precondition, key: &str| v1::PutRequest { precondition: Some(p), ..put_request(key, "3") };
     let p = v1::Precondition::default();
     let cases = [
         (v1::Precondition { exists: Some(false), ..p.clone() }, "a", "EXISTS", "2"),
@@ -109,12 +113,19 @@ async fn preconditions_decide_and_tell_what_was_found() {
         }
     }
     assert_eq!(server.fingerprint(), before);
-    let all = v1::Precondition { exists: Some(true), mod_revision: Some(2), version: Some(2), value: Some("2".into()) };
+    let all = v1::Precondition {
+        exists: Some(true),
+        mod_revision: Some(2),
+        version: Some(2),
+        value: Some("2".into()),
+    };
     assert_eq!(kv.put(when(all, "a")).await.unwrap().into_inner().revision, 3);
-    let fresh = v1::Precondition { mod_revision: Some(0), version: Some(0), exists: Some(false), value: None };
+    let fresh =
+        v1::Precondition { mod_revision: Some(0), version: Some(0), exists: Some(false), value: None };
     assert_eq!(kv.put(when(fresh, "b")).await.unwrap().into_inner().revision, 4);
 
-    let changed = kv.delete_range(v1::DeleteRangeRequest { unchanged_since: Some(3), ..delete_prefix("") }).await;
+    let changed =
+        kv.delete_range(v1::DeleteRangeRequest { unchanged_since: Some(3), ..delete_prefix("") }).await;
     let status = changed.unwrap_err();
     assert_eq!(refusal(&status), refused(Code::FailedPrecondition, "PRECONDITION_FAILED"));
     let batch = v1::BatchPutRequest {
@@ -130,7 +141,8 @@ async fn preconditions_decide_and_tell_what_was_found() {
     let status = kv.batch_put(batch).await.unwrap_err();
     assert_eq!(refusal(&status), refused(Code::FailedPrecondition, "PRECONDITION_FAILED"));
     assert_eq!(server.fingerprint().0, 4, "one failed precondition, and nothing of the batch happens");
-    let deleted = kv.delete_range(v1::DeleteRangeRequest { unchanged_since: Some(4), ..delete_prefix("") }).await;
+    let deleted =
+        kv.delete_range(v1::DeleteRangeRequest { unchanged_since: Some(4), ..delete_prefix("") }).await;
     assert_eq!(deleted.unwrap().into_inner().deleted, 2);
 }
 
@@ -170,7 +182,10 @@ async fn malformed_writes_are_refused_by_field_and_change_nothing() {
         (puts(vec![]), invalid("puts")),
         (puts((0..257).map(|i| put_operation(&i.to_string(), "")).collect()), invalid("puts")),
         (puts(vec![put_operation("a", ""), put_operation("", "")]), invalid("puts[1].key")),
-        (puts(vec![put_operation("a", ""), put_operation("b", ""), put_operation("a", "")]), invalid("puts[2].key")),
+        (
+            puts(vec![put_operation("a", ""), put_operation("b", ""), put_operation("a", "")]),
+            invalid("puts[2].key"),
+        ),
         (
             puts(vec![v1::PutOperation { content_type: "c".repeat(129), ..put_operation("a", "") }]),
             invalid("puts[0].content_type"),
@@ -223,8 +238,12 @@ async fn a_malformed_idempotency_key_is_refused() {
     let mut not_ascii = Request::new(put_request("a", ""));
     let opaque = tonic::metadata::MetadataValue::try_from(&b"caf\xc3\xa9"[..]).unwrap();
     not_ascii.metadata_mut().insert("idempotency-key", opaque);
-    let requests =
-        [with_key(put_request("a", ""), ""), with_key(put_request("a", ""), &"k".repeat(129)), twice, not_ascii];
+    let requests = [
+        with_key(put_request("a", ""), ""),
+        with_key(put_request("a", ""), &"k".repeat(129)),
+        twice,
+        not_ascii,
+    ];
     for request in requests {
         let status = kv.put(request).await.unwrap_err();
         assert_eq!(refusal(&status), invalid("idempotency-key"));
@@ -242,7 +261,12 @@ async fn what_consensus_says_reaches_the_caller() {
         (ProposeError::NoLeader, Code::Unavailable, "NO_LEADER", true),
         (ProposeError::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN", true),
         (ProposeError::Busy, Code::ResourceExhausted, "TOO_MANY_WRITES", true),
-        (ProposeError::TooLarge { bytes: 2, max_bytes: 1 }, Code::ResourceExhausted, "WRITE_TOO_LARGE", false),
+        (
+            ProposeError::TooLarge { bytes: 2, max_bytes: 1 },
+            Code::ResourceExhausted,
+            "WRITE_TOO_LARGE",
+            false,
+        ),
         (ProposeError::DiskFull, Code::ResourceExhausted, "DISK_FULL", true),
         (ProposeError::Broken("/secret/path".into()), Code::Internal, "STORAGE_FAILED", false),
     ];
