@@ -1,4 +1,5 @@
 //! Tests of the services through the Door, over gRPC on loopback. Consensus is `Solo`, the store a throwaway one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod admin;
 mod door;
