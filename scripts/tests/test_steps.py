@@ -70,6 +70,11 @@ class Running(unittest.TestCase):
         self.assertTrue(ok)
         self.assertEqual(lines[-1], "1 passed, 0 failed")
 
+    def test_a_step_is_not_run_without_what_it_needs(self):
+        ok, lines = self.run_steps(shell("a", "false"), Step("b", "works with a", ["true"], needs=["a"]))
+        self.assertFalse(ok)
+        self.assertEqual(lines[-1], "0 passed, 1 failed, 1 skipped")
+
     def test_a_step_that_hangs_is_ended(self):
         ok, lines = self.run_steps(shell("a", "sleep 600", limit_s=0))
         self.assertFalse(ok)
