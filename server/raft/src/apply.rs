@@ -110,6 +110,7 @@ impl Applier {
         }
         self.stats.apply_us.record_us(began.elapsed());
         self.growth.add(bytes as u64);
+        self.space.wrote(bytes as u64);
         Ok(())
     }
 

@@ -382,7 +382,7 @@ fn find(settings: &Settings, data_dir: DataDir, common: &Common) -> Result<Found
     let (state, writer, origin) = store::open(options)?;
     tracing::info!(?origin, applied = state.applied().index, "opened the state");
     if let Err(error) = check_log_reaches(&data_dir, &log, applied_id(state.applied()), snapshot.as_ref()) {
-        writer.close()?;
+        writer.leave()?;
         return Err(error);
     }
     Ok(Found { data_dir, log, snapshots, state, writer })

@@ -36,6 +36,8 @@ pub(crate) struct Space {
     level: AtomicU8,
     began: Instant,
     checked_ms: AtomicU64,
+    /// Bytes of entries applied since the last measurement on their account.
+    written: AtomicU64,
     log_waits: AtomicBool,
     state_waits: AtomicBool,
     stats: Arc<Stats>,
@@ -67,6 +69,7 @@ impl Space {
             level: AtomicU8::new(PLENTY),
             began: Instant::now(),
             checked_ms: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             log_waits: AtomicBool::new(false),
             state_waits: AtomicBool::new(false),
             stats,
@@ -93,6 +96,15 @@ impl Space {
             PLENTY => Ok(()),
             LOW if frees_space(command) => Ok(()),
             _ => Err(ProposeError::DiskFull),
+        }
+    }
+
+    /// Notes that so much was applied, and measures when it adds up to a part of the reserve.
+    pub(crate) fn wrote(&self, bytes: u64) {
+        let written = self.written.fetch_add(bytes, Relaxed) + bytes;
+        if written >= self.reserve_bytes / 16 {
+            self.written.store(0, Relaxed);
+            self.measure();
         }
     }
 

@@ -8,27 +8,40 @@
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, DiskFile};
 
 const HEADER: usize = 16;
 const CHECKSUM: usize = 4;
+/// Bytes read at once.
+const PIECE: usize = 64 << 10;
 
 /// Whether a whole record of this file lies somewhere after `from`.
 pub(crate) fn has_record_after(disk: &dyn Disk, path: &Path, from: u64) -> io::Result<bool> {
     let Some(signature) = signature(path) else { return Ok(false) };
     let file = disk.open(path, Access::Read)?;
-    let mut rest = vec![0; file.len()?.saturating_sub(from) as usize];
-    let mut read = 0;
-    while read < rest.len() {
-        match file.read_at(&mut rest[read..], from + read as u64)? {
-            0 => break,
-            n => read += n,
-        }
-    }
-    rest.truncate(read);
+    let rest = without_end_of_zeros(&*file, from)?;
     // A torn record whose header is whole may hold anything inside, so the search begins after it.
     let begin = length(&rest).map_or(1, |(len, _)| len);
     Ok((begin..rest.len()).any(|at| is_record(&rest[at..], signature)))
+}
+
+/// The file from `from` on, but for the zeros it ends in: of a file that was filled with them before it was needed
+/// that is nearly all, and no record ends in as many as a piece.
+fn without_end_of_zeros(file: &dyn DiskFile, from: u64) -> io::Result<Vec<u8>> {
+    let mut rest = Vec::new();
+    let mut piece = vec![0; PIECE];
+    let mut at = from;
+    loop {
+        let read = file.read_at(&mut piece, at)?;
+        if read == 0 {
+            return Ok(rest);
+        }
+        if piece[..read].iter().any(|byte| *byte != 0) {
+            rest.resize((at - from) as usize, 0);
+            rest.extend_from_slice(&piece[..read]);
+        }
+        at += read as u64;
+    }
 }
 
 /// The number in a log file's name, as its records are signed with it.

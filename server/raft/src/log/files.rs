@@ -5,7 +5,7 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -27,6 +27,7 @@ pub(crate) struct LogFiles {
     stats: Arc<Stats>,
     synced: bool,
     cuts: Arc<Mutex<Vec<(PathBuf, u64)>>>,
+    failed: Arc<AtomicBool>,
 }
 
 impl LogFiles {
@@ -37,12 +38,20 @@ impl LogFiles {
         stats: Arc<Stats>,
         synced: bool,
     ) -> Self {
-        Self { disk, spares, stats, synced, cuts: Arc::default() }
+        Self { disk, spares, stats, synced, cuts: Arc::default(), failed: Arc::default() }
     }
 
     /// Where recovery found that files end before their last byte.
     pub(crate) fn cuts(&self) -> Vec<(PathBuf, u64)> {
         self.cuts.lock().clone()
+    }
+
+    /// Whether a sync failed. raft-engine would panic if it were told, so it is not, and whoever writes asks here
+    /// afterwards. A sync that failed is never tried again: the kernel may have dropped the pages that it could
+    /// not write and marked them clean, so that a second one would succeed without them. From then on nothing
+    /// more is written, until a restart has read what really is on the disk.
+    pub(crate) fn failed(&self) -> Arc<AtomicBool> {
+        self.failed.clone()
     }
 
     fn handle(&self, path: &Path, access: Access) -> io::Result<LogHandle> {
@@ -53,6 +62,7 @@ impl LogFiles {
             cuts: self.cuts.clone(),
             stats: self.stats.clone(),
             synced: self.synced,
+            failed: self.failed.clone(),
         })
     }
 }
@@ -108,10 +118,15 @@ pub(crate) struct LogHandle {
     cuts: Arc<Mutex<Vec<(PathBuf, u64)>>>,
     stats: Arc<Stats>,
     synced: bool,
+    failed: Arc<AtomicBool>,
 }
 
 impl LogHandle {
-    fn carry_out_cut(&self) -> io::Result<()> {
+    /// What has to be settled before a file is changed.
+    fn prepare_change(&self) -> io::Result<()> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(io::Error::other("a sync of the log failed"));
+        }
         match self.cut.load(Ordering::Acquire) {
             WHOLE => Ok(()),
             at => {
@@ -135,12 +150,17 @@ impl Handle for LogHandle {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if !self.synced {
+        if !self.synced || self.failed.load(Ordering::Acquire) {
             return Ok(());
         }
         let began = Instant::now();
-        self.file.sync_data()?;
-        self.stats.sync_us.record_us(began.elapsed());
+        match self.file.sync_data() {
+            Ok(()) => self.stats.sync_us.record_us(began.elapsed()),
+            Err(error) => {
+                tracing::error!(%error, path = %self.path.display(), "a sync of the log failed");
+                self.failed.store(true, Ordering::Release);
+            }
+        }
         Ok(())
     }
 }
@@ -163,7 +183,7 @@ impl Read for Cursor {
 
 impl Write for Cursor {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.handle.carry_out_cut()?;
+        self.handle.prepare_change()?;
         self.handle.file.write_all_at(buf, self.offset)?;
         self.offset += buf.len() as u64;
         Ok(buf.len())
@@ -187,7 +207,7 @@ impl Seek for Cursor {
 
 impl WriteExt for Cursor {
     fn truncate(&mut self, offset: usize) -> io::Result<()> {
-        self.handle.carry_out_cut()?;
+        self.handle.prepare_change()?;
         self.handle.file.set_len(offset as u64)?;
         self.offset = offset as u64;
         Ok(())
@@ -196,7 +216,7 @@ impl WriteExt for Cursor {
     /// Fills the range with zeros. Merely allocated blocks would cost each sync a journal commit, as a growing
     /// file does. This is for what no spare file covers: the rest of the file that was open at the last stop.
     fn allocate(&mut self, offset: usize, size: usize) -> io::Result<()> {
-        self.handle.carry_out_cut()?;
+        self.handle.prepare_change()?;
         if !self.handle.synced {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use futures_util::Stream;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use raft_engine::{Config, ReadableSize, RecoveryMode};
 use tokio::sync::{mpsc, oneshot};
 
@@ -65,11 +65,22 @@ pub(crate) struct LogReader {
 
 struct Shared {
     dir: PathBuf,
-    engine: Arc<Engine>,
+    /// None when the log is closed, so that its files are.
+    engine: RwLock<Option<Arc<Engine>>>,
     recent: Arc<Mutex<Recent>>,
     spares: Option<Arc<Spares>>,
     stopping: Arc<AtomicBool>,
+    /// What the thread begins with, until it is started.
+    idle: Mutex<Option<(Writer, mpsc::Receiver<Job>)>>,
     thread: Mutex<Option<(JoinHandle<()>, oneshot::Receiver<()>)>>,
+}
+
+/// A log as it was found.
+struct Opened {
+    engine: Arc<Engine>,
+    failed: Arc<AtomicBool>,
+    marks: Marks,
+    last: Option<LogId>,
 }
 
 impl Log {
@@ -79,19 +90,21 @@ impl Log {
         fs::create_dir_all(dir).map_err(RaftError::file(dir))?;
         let new_spares = || Spares::new(dir, options.file_bytes, options.reserve_bytes, options.disk.clone());
         let spares = options.synced.then(new_spares);
-        let (engine, marks, last) = Self::open_engine(&options, spares.clone())?;
+        let Opened { engine, failed, marks, last } = Self::open_engine(&options, spares.clone())?;
         let mut recent = Recent::new(options.keep_bytes, marks.purged, last);
         (recent.vote, recent.committed) = (marks.vote, marks.committed);
         let shared = Arc::new(Shared {
             dir: dir.clone(),
-            engine: Arc::new(engine),
+            engine: RwLock::new(Some(engine.clone())),
             recent: Arc::new(Mutex::new(recent)),
             spares,
             stopping: Arc::default(),
+            idle: Mutex::default(),
             thread: Mutex::default(),
         });
         let writer = Writer {
-            engine: shared.engine.clone(),
+            engine,
+            failed,
             recent: shared.recent.clone(),
             space: options.space,
             health: options.health,
@@ -101,19 +114,11 @@ impl Log {
             has_end: marks.end.is_some(),
         };
         let (jobs, waiting) = mpsc::channel(MAX_JOBS);
-        let (ended, end) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || {
-            writer.run(waiting);
-            drop(ended);
-        });
-        *shared.thread.lock() = Some((thread.map_err(RaftError::file(dir))?, end));
+        *shared.idle.lock() = Some((writer, waiting));
         Ok(Self { reader: LogReader { shared }, jobs })
     }
 
-    fn open_engine(
-        options: &LogOptions,
-        spares: Option<Arc<Spares>>,
-    ) -> Result<(Engine, Marks, Option<LogId>), RaftError> {
+    fn open_engine(options: &LogOptions, spares: Option<Arc<Spares>>) -> Result<Opened, RaftError> {
         let dir =
             options.dir.to_str().ok_or_else(|| RaftError::log("the data directory's name is not UTF-8"))?;
         let files =
@@ -142,15 +147,24 @@ impl Log {
         }
         let marks = Marks::read(&engine).map_err(|e| RaftError::log(format!("the log is damaged: {e}")))?;
         let last = last_entry(&engine, &marks)?;
-        Ok((engine, marks, last))
+        Ok(Opened { engine: Arc::new(engine), failed: files.failed(), marks, last })
     }
 
-    /// Begins to prepare files. Apart from `open`, because what is opened may yet be found unusable.
+    /// Starts the threads. Apart from `open`, because what is opened may yet be found unusable.
     pub(crate) fn start(&self) -> Result<(), RaftError> {
-        match &self.reader.shared.spares {
-            Some(spares) => spares.start().map_err(RaftError::file(&self.reader.shared.dir)),
-            None => Ok(()),
+        let shared = &self.reader.shared;
+        if let Some(spares) = &shared.spares {
+            spares.start().map_err(RaftError::file(&shared.dir))?;
         }
+        if let Some((writer, waiting)) = shared.idle.lock().take() {
+            let (ended, end) = oneshot::channel();
+            let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || {
+                writer.run(waiting);
+                drop(ended);
+            });
+            *shared.thread.lock() = Some((thread.map_err(RaftError::file(&shared.dir))?, end));
+        }
+        Ok(())
     }
 
     /// The handle that reads.
@@ -197,6 +211,7 @@ impl LogReader {
                 tracing::error!("the thread that writes the log panicked");
             }
         }
+        self.shared.engine.write().take();
         if let Some(spares) = &self.shared.spares {
             spares.stop();
         }
@@ -214,8 +229,8 @@ impl LogReader {
             return Ok(in_memory);
         }
         let mut frames = Vec::new();
-        self.shared
-            .engine
+        let engine = self.shared.engine.read().clone().ok_or_else(stopped)?;
+        engine
             .fetch_entries_to::<Frames>(REGION, range.start, disk_end, Some(max_bytes), &mut frames)
             .map_err(from_engine)?;
         let is_all = frames.len() as u64 == disk_end - range.start;

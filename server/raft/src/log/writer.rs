@@ -60,6 +60,8 @@ impl Job {
 /// What the thread works with.
 pub(crate) struct Writer {
     pub(crate) engine: Arc<Engine>,
+    /// Whether a sync failed; see [`LogFiles::failed`](crate::log::files::LogFiles::failed).
+    pub(crate) failed: Arc<AtomicBool>,
     pub(crate) recent: Arc<Mutex<Recent>>,
     pub(crate) space: Arc<Space>,
     pub(crate) health: Arc<Health>,
@@ -116,17 +118,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes and syncs. raft-engine panics when a sync fails, and rightly so: the kernel may have dropped the
-    /// pages that it could not write and marked them clean, so that a second sync would succeed without them
-    /// ("fsyncgate"). This member then must not serve before a restart has read what really is on the disk.
+    /// Writes and syncs. raft-engine panics where it can't go on, and then neither can this member.
     fn write_batch(&self, batch: &mut LogBatch) -> io::Result<usize> {
-        match catch_unwind(AssertUnwindSafe(|| self.engine.write(batch, true))) {
-            Ok(result) => result.map_err(from_engine),
-            Err(_) => {
-                // Dropping the engine would sync its files once more.
-                std::mem::forget(self.engine.clone());
-                Err(io::Error::other("a sync of the log failed"))
-            }
+        let written = catch_unwind(AssertUnwindSafe(|| self.engine.write(batch, true)));
+        let written = written.unwrap_or_else(|_| {
+            self.failed.store(true, Ordering::Release);
+            Err(io::Error::other("the log panicked").into())
+        });
+        match self.failed.load(Ordering::Acquire) {
+            true => Err(io::Error::other("a sync of it failed")),
+            false => written.map_err(from_engine),
         }
     }
 

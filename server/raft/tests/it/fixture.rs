@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use konsul_raft::{Node, RaftError, Settings};
 use konsul_state::command::{self, KvOperation, KvPut, KvTxn, command::Op, kv_operation, outcome};
 use konsul_state::propose::{BatchSink, Propose, ProposeError};
-use konsul_state::{Batch, Change, Command, Key, Namespace, Revision, State};
+use konsul_state::{Batch, Command, Key, Namespace, Revision, State};
 
 /// Records what is published, and checks that it comes without gap or repeat.
 #[derive(Default)]
@@ -30,22 +30,6 @@ impl BatchSink for Recorder {
     fn reset(&self, revision: Revision) {
         self.published.lock().unwrap().clear();
         self.resets.lock().unwrap().push(revision.0);
-    }
-}
-
-impl Recorder {
-    /// The entries that the published changes add up to.
-    pub fn replay(&self) -> BTreeMap<String, String> {
-        let mut entries = BTreeMap::new();
-        for batch in self.published.lock().unwrap().iter() {
-            for Change::Kv(change) in &batch.changes {
-                match &change.after {
-                    Some(record) => entries.insert(change.key.as_str().to_owned(), text(&record.value)),
-                    None => entries.remove(change.key.as_str()),
-                };
-            }
-        }
-        entries
     }
 }
 

@@ -106,6 +106,7 @@ async fn a_full_map_refuses_writes_until_history_is_trimmed() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());
     settings.map_bytes = 16 << 20;
+    settings.reserve_bytes = 4 << 20;
     let member = Member::open(settings).await.unwrap();
     let value = "x".repeat(100_000);
     let mut refused = None;
@@ -114,7 +115,6 @@ async fn a_full_map_refuses_writes_until_history_is_trimmed() {
             refused = Some(error);
             break;
         }
-        until_measured_sometimes(n).await;
     }
     assert_eq!(refused, Some(ProposeError::DiskFull));
     let revision = member.revision();
@@ -129,10 +129,4 @@ async fn a_full_map_refuses_writes_until_history_is_trimmed() {
     until_measured().await;
     assert_eq!(member.put("key", "value").await, Ok(revision + 1));
     member.node.shutdown().await;
-}
-
-async fn until_measured_sometimes(n: usize) {
-    if n.is_multiple_of(10) {
-        until_measured().await;
-    }
 }

@@ -39,6 +39,7 @@ async fn a_directory_in_use_is_refused() {
     assert!(matches!(error, RaftError::InUse { .. }), "{error}");
     assert_eq!(member.put("key", "value").await, Ok(1));
     member.node.shutdown().await;
+    drop(member);
     let member = Member::open(settings(dir.path())).await.unwrap();
     member.node.shutdown().await;
 }

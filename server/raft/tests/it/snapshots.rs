@@ -4,7 +4,7 @@ use konsul_raft::{RaftError, Settings};
 use konsul_state::propose::Propose;
 use tempfile::TempDir;
 
-use crate::fixture::{Member, image, settings};
+use crate::fixture::{Member, image, put, settings};
 
 fn small(dir: &TempDir, boot: &str) -> Settings {
     let mut settings = settings(dir.path());
@@ -18,8 +18,12 @@ fn small(dir: &TempDir, boot: &str) -> Settings {
 /// Writes until so many snapshots were made since the start.
 async fn write_until_snapshots(member: &Member, snapshots: u64) {
     let stats = member.node.stats();
-    for n in 0..100_000 {
-        member.put(&format!("key-{}", n % 50), &format!("{n}{}", "-".repeat(1_000))).await.unwrap();
+    for n in 0..10_000 {
+        let value = format!("{n}{}", "-".repeat(1_000));
+        let puts = (0..20).map(|k| member.node.propose(put(&format!("key-{k}"), &value)));
+        for result in futures_util::future::join_all(puts).await {
+            result.unwrap();
+        }
         if stats.snapshots.load(std::sync::atomic::Ordering::Relaxed) >= snapshots {
             return;
         }
@@ -31,7 +35,7 @@ async fn write_until_snapshots(member: &Member, snapshots: u64) {
 async fn the_log_stays_small_and_the_state_is_made_again_from_snapshot_and_log() {
     let dir = tempfile::tempdir().unwrap();
     let member = Member::open(small(&dir, "boot 1")).await.unwrap();
-    write_until_snapshots(&member, 4).await;
+    write_until_snapshots(&member, 3).await;
     for n in 0..20 {
         member.put("after", &format!("{n}")).await.unwrap();
     }
