@@ -66,8 +66,11 @@ impl Call {
             let attempt = rpc(shared.transport.clone(), shared.max_message_bytes, request);
             let error = match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
-                // A server or layer that gives up at the deadline may call it CANCELLED.
-                Ok(Err(status)) if status.code() == Code::Cancelled && Instant::now() >= deadline => {
+                // Who gives up at the deadline, here or there, may call it either.
+                Ok(Err(status))
+                    if matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded)
+                        && Instant::now() >= deadline =>
+                {
                     self.deadline_exceeded(before.as_ref())
                 }
                 Ok(Err(status)) => Error::from(status),

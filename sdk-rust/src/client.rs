@@ -11,6 +11,8 @@ use crate::transport::Transport;
 
 /// Deadline of a call unless the builder says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest deadline: a year is as good as none, and the clock can count it.
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// How long one address may take to accept a connection before the next is tried.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest answer that is accepted: a batch of values may be much larger than gRPC's usual 4 MiB.
@@ -138,10 +140,12 @@ impl ClientBuilder {
 
     /// The deadline of a call with all its attempts. Default: 10 s. A watch has none once it is open.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(MAX_TIMEOUT);
         self
     }
 
+    /// Longest deadline: a year is as good as none, and the clock can count it.
+    pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
     /// How long one address may take to accept a connection. Default: 3 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

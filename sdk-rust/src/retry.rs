@@ -12,6 +12,8 @@ const BASE: Duration = Duration::from_millis(25);
 /// No wait is longer than this, unless the server asks for it.
 const CAP: Duration = Duration::from_secs(2);
 
+/// No pause that a server asks for is taken to be longer than this.
+const PAUSE_CAP: Duration = Duration::from_secs(3_600);
 /// A full store or disk asks for a longer pause than this, and that is for the caller to know, not to wait for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -40,7 +42,7 @@ impl Backoff {
         let bound = BASE.saturating_mul(1 << self.failures.min(16)).min(CAP);
         self.failures += 1;
         let wait = rand::rng().random_range(Duration::ZERO..=bound);
-        error.retry_after().map_or(wait, |asked| asked.saturating_add(wait))
+        error.retry_after().map_or(wait, |asked| asked.min(PAUSE_CAP) + wait)
     }
 
     /// How many failures there were since the last success.
@@ -90,6 +92,8 @@ mod tests {
         let asked = Duration::from_secs(7);
         let wait = Backoff::default().after(&failure(Code::ResourceExhausted, Some(asked)));
         assert!(wait >= asked && wait <= asked + BASE, "{wait:?}");
+        let endless = failure(Code::Unavailable, Some(Duration::from_secs(u64::MAX >> 12)));
+        assert!(Backoff::default().after(&endless) <= PAUSE_CAP + BASE, "no server stops a client for good");
     }
 
     #[test]

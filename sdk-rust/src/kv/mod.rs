@@ -25,7 +25,7 @@ pub(crate) use options::proto_duration;
 pub use put::Put;
 pub use txn::Txn;
 
-use crate::client::Client;
+use crate::client::{Client, MAX_TIMEOUT};
 use crate::keys::Keys;
 use crate::transport::Transport;
 use crate::watch::{Watch, WatchOptions};
@@ -72,7 +72,7 @@ impl Kv {
 
     /// The same service with another deadline for each call, all attempts included.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(MAX_TIMEOUT);
         self
     }
 
