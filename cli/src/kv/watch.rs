@@ -77,7 +77,7 @@ impl Watch {
                 None => return Ok(()),
                 Some(WatchEvent::Reset { .. }) => {
                     if std::mem::replace(&mut begun, true) {
-                        complain("the connection broke: what is there comes once more, from the beginning");
+                        complain("what is there comes once more, from the beginning");
                     }
                     continue;
                 }

@@ -64,6 +64,11 @@ impl Cursor {
         self.partial = None;
     }
 
+    /// Whether the initial state is still to come or incomplete.
+    pub(super) fn in_initial_state(&self) -> bool {
+        self.initial_state && self.complete.is_none() && !self.ended
+    }
+
     /// The last revision of which everything was handed out; 0 if there is none.
     pub(super) fn complete_revision(&self) -> u64 {
         self.complete.unwrap_or(0)

@@ -135,7 +135,8 @@ impl Driver {
     fn ended(&mut self, target: usize, status: rpc::Status) -> Result<(), Error> {
         let details = status.encode_to_vec().into();
         let error = Error::from(Status::with_details(status.code.into(), status.message, details));
-        if may_help(&error) || self.resets_after(&error) || self.member_lags(&error) {
+        let resets = self.resets_after(&error, &self.cursors[target..=target]);
+        if may_help(&error) || resets || self.member_lags(&error) {
             return Err(error);
         }
         self.cursors[target].ended = true;
@@ -147,9 +148,9 @@ impl Driver {
         Ok(())
     }
 
-    /// Sends the targets whose changes are compacted back to their initial state, if the options say so.
+    /// Sends the targets whose changes are compacted back to their initial state, if they may go there.
     fn start_over(&mut self, error: &Error) -> bool {
-        let resets = self.resets_after(error);
+        let resets = self.resets_after(error, &self.cursors);
         if let (true, Error::Compacted(compacted)) = (resets, error) {
             let lost = |cursor: &&mut Cursor| cursor.complete_revision() < compacted.compact_revision;
             self.cursors.iter_mut().filter(lost).for_each(Cursor::start_over);
@@ -157,9 +158,12 @@ impl Driver {
         resets
     }
 
-    fn resets_after(&self, error: &Error) -> bool {
-        let asked_for = self.options.initial_state && self.options.reset_when_compacted;
-        asked_for && matches!(error, Error::Compacted(_))
+    /// An initial state that was compacted before all of it had come begins again in any case: its consumer has been given
+    /// nothing yet that it could miss a change of. A later compaction is a gap, and only the options can allow that.
+    fn resets_after(&self, error: &Error, cursors: &[Cursor]) -> bool {
+        let allowed = self.options.initial_state && self.options.reset_when_compacted;
+        let incomplete = cursors.iter().any(Cursor::in_initial_state);
+        matches!(error, Error::Compacted(_)) && (allowed || incomplete)
     }
 
     /// Whether a revision that was already seen is in the future of the member that answers.

@@ -218,6 +218,36 @@ async fn a_compacted_start_ends_the_watch() {
 }
 
 #[tokio::test]
+async fn an_initial_state_compacted_under_way_begins_again() {
+    let streams = AtomicU32::new(0);
+    let watch = move |request: Request<WatchRequest>| {
+        let target = &request.get_ref().targets[0];
+        assert_eq!((target.start_revision, target.initial_state), (0, true));
+        let state = |key: &str, revision| {
+            let entries = vec![put(key, 1).entry.unwrap()];
+            Ok(WatchResponse { entries, ..message(0, Kind::State, revision) })
+        };
+        Ok(match streams.fetch_add(1, Ordering::Relaxed) {
+            0 => vec![Ok(message(0, Kind::Opened, 5)), state("old", 5), Ok(ended(0, &compacted(50)))],
+            _ => vec![Ok(message(0, Kind::Opened, 60)), state("new", 60), Ok(message(0, Kind::Synced, 60))],
+        })
+    };
+    let fake = Fake { watch: Some(Box::new(watch)), ..Fake::default() }.start().await;
+    let mut watch = fake.client().kv().watch(WatchOptions::prefix("").initial_state());
+    let mut copy = Vec::new();
+    loop {
+        match watch.next().await.unwrap().unwrap() {
+            WatchEvent::Opened { .. } => {}
+            WatchEvent::Reset { .. } => copy.clear(),
+            WatchEvent::State { entry, .. } => copy.push(entry.key),
+            WatchEvent::Synced { revision: 60, .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(copy, ["new"]);
+}
+
+#[tokio::test]
 async fn a_compacted_resume_begins_again_if_the_consumer_wants_the_state() {
     let streams = AtomicU32::new(0);
     let watch = move |request: Request<WatchRequest>| {
