@@ -144,8 +144,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Longest deadline: a year is as good as none, and the clock can count it.
-    pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
     /// How long one address may take to accept a connection. Default: 3 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
