@@ -12,7 +12,7 @@
 //!
 //! # Layout
 //! - [`Node`] (`node`): one member; opening, serving, stopping. `settings`, `error`, `stats` are its edges.
-//! - `data_dir`: the directory, its lock and version.
+//! - `data_dir`: the directory, its lock and version. `recovery`: opening and checking what is in it.
 //! - `proposer`: group commit. `reads`: read-index rounds. `answers`: answers to callers on other runtimes.
 //! - `log`: the log. [`disk`]: the disk underneath it.
 //! - `machine`: openraft's view of the state. `apply`: the thread that writes the state.
@@ -37,6 +37,7 @@ mod network;
 mod node;
 mod proposer;
 mod reads;
+mod recovery;
 mod settings;
 mod snapshots;
 mod space;

@@ -1,5 +1,7 @@
 //! Tests of consensus through its door: a [`konsul_raft::Node`] over a directory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod crash;
 mod faults;
 mod fixture;
