@@ -14,6 +14,8 @@ const MAGIC: &str = "konsul state 1";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Marker {
     pub(crate) generation: u64,
+    /// The file as it was found; `None` if there was none.
+    found: Option<String>,
 }
 
 /// Reads the marker and says what the state it names is worth.
@@ -22,7 +24,7 @@ pub(crate) fn judge(options: &StoreOptions) -> Result<(Marker, Origin), StateErr
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Ok((Marker { generation: 1 }, Origin::Created));
+            return Ok((Marker { generation: 1, found: None }, Origin::Created));
         }
         Err(error) => return Err(StateError::File { path, error }),
     };
@@ -30,7 +32,8 @@ pub(crate) fn judge(options: &StoreOptions) -> Result<(Marker, Origin), StateErr
         .ok_or_else(|| StateError::corrupt("meta", format!("{} is not a state marker", path.display())))?;
     let trusted = opened_by.is_none_or(|boot| boot == options.boot_id)
         || options.durability == Durability::Synced && was_synced(&text);
-    Ok((Marker { generation }, if trusted { Origin::Kept } else { Origin::Discarded }))
+    let origin = if trusted { Origin::Kept } else { Origin::Discarded };
+    Ok((Marker { generation, found: Some(text) }, origin))
 }
 
 /// The generation, and the boot that has it open, if it was not closed cleanly.
@@ -65,6 +68,13 @@ impl Marker {
     /// Marks the state as closed cleanly.
     pub(crate) fn end(&self, options: &StoreOptions) -> Result<(), StateError> {
         self.write(options, "closed")
+    }
+
+    /// Marks the state as it was found.
+    pub(crate) fn restore(&self, options: &StoreOptions) -> Result<(), StateError> {
+        let Some(found) = &self.found else { return Ok(()) };
+        let path = path(&options.dir);
+        replace_synced(&path, found.as_bytes()).map_err(StateError::file(&path))
     }
 
     fn write(&self, options: &StoreOptions, standing: &str) -> Result<(), StateError> {

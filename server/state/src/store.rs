@@ -315,6 +315,17 @@ impl StateWriter {
         self.marker.end(&self.options)
     }
 
+    /// Closes a store that was opened in vain, and to which nothing was applied: it is left as it was found.
+    ///
+    /// # Errors
+    /// [`StateError`] when its marker could not be written.
+    pub fn leave(self) -> Result<(), StateError> {
+        match self.options.persistence {
+            Persistence::Memory => Ok(()),
+            Persistence::Lmdb => self.marker.restore(&self.options),
+        }
+    }
+
     /// The store's revision.
     ///
     /// # Errors
