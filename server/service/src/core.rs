@@ -78,7 +78,7 @@ impl Core {
             Err(_) => return Err(ServiceError::field("read.consistency", "must be a value of Consistency")),
         }
         let least = Revision(read.min_revision).max(pinned.unwrap_or_default());
-        if least > self.hub.revision() {
+        if least > self.hub.revision() && least > self.state.view()?.revision() {
             self.await_revision(least).await?;
         }
         Ok(self.state.view()?)

@@ -100,6 +100,24 @@ async fn targets_are_sent_their_changes_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_watch_sees_its_own_namespace_only() {
+    let server = start().await;
+    let mut kv = server.kv().await;
+    let request =
+        WatchRequest { namespace: "mine".into(), ..watching(vec![watch_prefix(1, ""), watch_key(2, "a")]) };
+    let mut stream = open(&mut kv, request).await;
+    expect(&mut stream, Kind::Opened).await;
+    expect(&mut stream, Kind::Opened).await;
+    put(&mut kv, "a", "elsewhere").await;
+    let mine = v1::PutRequest { namespace: "mine".into(), key: "a".into(), ..Default::default() };
+    kv.put(mine).await.unwrap();
+    for _ in 0..2 {
+        let message = expect(&mut stream, Kind::Events).await;
+        assert_eq!((message.revision, events(&message)), (2, vec!["+a=".to_owned()]));
+    }
+}
+
+#[tokio::test]
 async fn events_carry_the_entry_and_on_request_the_one_before() {
     let server = start().await;
     let mut kv = server.kv().await;
