@@ -27,6 +27,9 @@ use crate::telemetry::{Metrics, Sources};
 /// Room that the state's map has beyond twice `limits.max_store_bytes`, so that deletes and compaction find some at the limit.
 const MAP_ROOM_BYTES: u64 = 1 << 30;
 
+/// What `grpc.health.v1` is asked about: the server as a whole, and each service.
+const HEALTH_SERVICES: [&str; 3] = ["", "konsul.v1.KV", "konsul.v1.Admin"];
+
 /// Serves until a signal.
 pub(crate) async fn serve(settings: Settings, runtimes: Vec<Handle>) -> Result<(), Failure> {
     let mut signals = Signals::listen().map_err(Failure::system("cannot listen for signals"))?;
@@ -87,12 +90,18 @@ impl Server {
         Ok(Self { node, hub, duties, health, watchdog, port })
     }
 
-    async fn stop(self, stop: CancellationToken, serving: tokio::task::JoinHandle<()>) {
+    async fn stop(mut self, stop: CancellationToken, serving: tokio::task::JoinHandle<()>) {
         self.watchdog.stopping.store(true, Ordering::Release);
-        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        for service in HEALTH_SERVICES {
+            self.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+        }
         // Streams end with UNAVAILABLE, so that their connections can end.
         self.hub.stop();
         stop.cancel();
+        // Those of the health service end when what they tell of is gone, after they have told it.
+        for service in HEALTH_SERVICES {
+            self.health.clear_service_status(service).await;
+        }
         if let Err(error) = serving.await {
             tracing::error!(%error, "the listener failed");
         }
