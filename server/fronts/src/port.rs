@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use futures_util::future::Either;
-use http::{Request, Response, header};
+use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
@@ -81,7 +81,13 @@ impl<D: Grpc> Service<Request<Incoming>> for OnConnection<D> {
     }
 }
 
+/// A POST of `application/grpc`, alone or with the message's format (`+proto`) or parameters; `application/grpc-web` is
+/// another protocol.
 fn is_grpc<B>(request: &Request<B>) -> bool {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    if request.method() != Method::POST {
+        return false;
+    }
+    let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let rest = content_type.and_then(|value| value.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
