@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::konsul::{Run, Server, konsul};
+use crate::konsul::{Run, konsul};
+use crate::server::Server;
 
 const COMMANDS: [&[&str]; 12] = [
     &[],

@@ -1,12 +1,12 @@
-//! Starts servers and runs commands.
+//! Runs `konsul`, and shows how a command ended. Servers are started by `server`.
 
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::TempDir;
+
+pub(crate) use crate::server::Server;
 
 /// How long anything may take before a test gives up.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -23,42 +23,12 @@ pub(crate) fn konsul() -> Command {
     command
 }
 
-/// A server that is killed when this is dropped.
-pub(crate) struct Server {
-    process: Child,
-    pub(crate) address: String,
-    folder: TempDir,
-}
-
 impl Server {
-    pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (process, address) = launch(&folder, "127.0.0.1:0");
-        Self { process, address, folder }
-    }
-
-    /// Kills the server as a power cut would, and starts it again on the same address and data.
-    pub(crate) fn kill_and_restart(&mut self) {
-        self.kill();
-        std::fs::remove_file(self.folder.path().join("address")).unwrap();
-        (self.process, _) = launch(&self.folder, &self.address);
-    }
-
-    fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-
-    /// A path in a folder of this server's own.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     /// A client command for this server.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = konsul();
         command.args(arguments).env("KONSUL_ADDR", format!("http://{}", self.address));
-        command.current_dir(self.folder.path());
+        command.current_dir(self.path(""));
         command
     }
 
@@ -84,38 +54,6 @@ impl Server {
     /// Writes a key; the revision of the write.
     pub(crate) fn put(&self, key: &str, value: &str) -> u64 {
         self.json(&["kv", "put", key, value])["revision"].as_str().unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn launch(folder: &TempDir, listen: &str) -> (Child, String) {
-    let address_file = folder.path().join("address");
-    let mut process = konsul()
-        .args(["server", "--listen", listen, "--data-dir"])
-        .arg(folder.path().join("data"))
-        .arg("--address-file")
-        .arg(&address_file)
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    loop {
-        if let Ok(address) = std::fs::read_to_string(&address_file) {
-            return (process, address.trim().to_string());
-        }
-        let ended = process.try_wait().unwrap();
-        if ended.is_some() || started.elapsed() > LIMIT {
-            let _ = process.kill();
-            let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
-            panic!("the server is not ready ({ended:?}): {log}");
-        }
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `konsul kv`, but for the watch, and `konsul compact` and `konsul status`: text, JSON and errors.
 
-use crate::konsul::Server;
+use crate::server::Server;
 
 #[test]
 fn a_value_comes_back_exactly() {

@@ -1,7 +1,14 @@
 //! Tests of the `konsul` command: the real binary against a real server, as a user runs them.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
+mod bad_input;
 mod command_line;
+mod disk_full;
+mod drain;
+mod durability;
 mod konsul;
 mod kv;
+mod resume;
+mod server;
+mod surface;
 mod watch;

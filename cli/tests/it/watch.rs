@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::konsul::{LIMIT, Server};
+use crate::konsul::LIMIT;
+use crate::server::Server;
 
 /// A watch that runs, and what it prints line by line.
 struct Watching {
@@ -209,7 +210,7 @@ fn a_reader_that_stops_reading_is_no_error() {
     server.put("k", "1");
     let mut command = Command::new("sh");
     let script = format!(
-        "{} kv watch k --initial --addr http://{} | head -1; echo done >&2",
+        "{} kv watch k --from-revision 1 --addr http://{} | head -1; echo done >&2",
         env!("CARGO_BIN_EXE_konsul"),
         server.address
     );
