@@ -45,6 +45,7 @@ pub(crate) fn find(settings: &Settings, data_dir: DataDir, common: &Common) -> R
         health: common.health.clone(),
         space: common.space.clone(),
     })?;
+    log.reader().verify()?;
     let snapshots = Snapshots::new(data_dir.snapshots());
     let snapshot = snapshots.newest()?;
     let options = StoreOptions {

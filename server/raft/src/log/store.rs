@@ -217,6 +217,27 @@ impl LogReader {
         }
     }
 
+    /// Reads the whole log, to find an entry that is not what was written before anything builds on the others.
+    ///
+    /// # Errors
+    /// [`RaftError::Log`] when there is one.
+    pub(crate) fn verify(&self) -> Result<(), RaftError> {
+        let (last, purged) = self.bounds();
+        let after = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
+        let (mut next, end) = (after(purged), after(last));
+        while next < end {
+            let damaged = |what: &dyn Debug| {
+                RaftError::log(format!("the log is damaged: entry {next} or one after it: {what:?}"))
+            };
+            match self.read(next..end, MAX_READ_BYTES) {
+                Ok(entries) if entries.is_empty() => return Err(damaged(&"missing")),
+                Ok(entries) => next += entries.len() as u64,
+                Err(error) => return Err(damaged(&error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
     fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<RaftEntry>> {
         let (range, in_memory) = {
             let recent = self.shared.recent.lock();
