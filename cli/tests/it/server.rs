@@ -20,6 +20,9 @@ use crate::konsul::{LIMIT, konsul};
 
 pub(crate) type Kv = KvClient<Channel>;
 
+/// The last lines of a server's log that a failed test shows.
+const LOG_LINES: usize = 60;
+
 /// How a server is started.
 pub(crate) struct Launch {
     data_dir: Option<PathBuf>,
@@ -176,8 +179,9 @@ impl Drop for Server {
         self.kill();
         if std::thread::panicking() {
             let log = self.log();
-            let from = log.floor_char_boundary(log.len().saturating_sub(16 << 10));
-            eprintln!("the server's log:\n{}", &log[from..]);
+            let before = log.lines().count().saturating_sub(LOG_LINES);
+            eprintln!("the server's log:");
+            log.lines().skip(before).for_each(|line| eprintln!("{line}"));
         }
     }
 }

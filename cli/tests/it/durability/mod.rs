@@ -184,7 +184,7 @@ async fn rebuilds_a_state_that_it_does_not_trust(server: &mut Server, clients: &
     std::fs::write(&path, marker.replace(boot, "00000000-0000-0000-0000-000000000000")).unwrap();
     server.restart();
     let last_opening =
-        server.log().lines().filter(|line| line.contains("opened the state")).next_back().map(str::to_owned);
+        server.log().lines().rfind(|line| line.contains("opened the state")).map(str::to_owned);
     assert!(last_opening.as_ref().is_some_and(|line| line.contains("Discarded")), "{last_opening:?}");
     clients.check().await;
     let after = server.status().await;
