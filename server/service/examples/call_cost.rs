@@ -21,11 +21,11 @@ use tonic::transport::{Channel, Endpoint};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-const CALLS: usize = 200_000;
+const CALLS: usize = 30_000;
 const IN_FLIGHT: usize = 256;
 const CONNECTIONS: usize = 8;
 const WATCHERS: usize = 1_000;
-const WRITES: usize = 2_000;
+const WRITES: usize = 300;
 
 fn main() -> Result<(), Failure> {
     for (name, watch_shared_bytes) in [("shared", Limits::default().watch_shared_bytes), ("not shared", 0)] {
