@@ -68,7 +68,7 @@ impl DeleteRange {
         self
     }
 
-    /// Returns the entries that were deleted, up to 1,000 entries or 4 MiB.
+    /// Returns the entries that were deleted, up to 1,000 entries or 2 MiB.
     pub fn previous(mut self) -> Self {
         self.request.previous = true;
         self

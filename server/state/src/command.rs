@@ -14,8 +14,9 @@ pub const MAX_RANGE_KEYS: u64 = 100_000;
 pub const MAX_RANGE_BYTES: u64 = 64 << 20;
 /// Most entries that one operation returns (`previous` of a deleted range, a List in a Txn).
 pub const MAX_RESULT_KEYS: u64 = 1_000;
-/// Most bytes of records that one operation returns.
-pub const MAX_RESULT_BYTES: u64 = 4 << 20;
+/// Most bytes of records that one Command returns (a greater one may still be returned alone). With the message around them
+/// they fit into the 4 MiB that gRPC clients accept by default.
+pub const MAX_RESULT_BYTES: u64 = 2 << 20;
 
 impl KeySpan {
     /// All keys that start with `prefix`.

@@ -29,9 +29,14 @@ pub(super) fn apply(tx: &mut Tx<'_, '_>, txn: KvTxn) -> Result<Result<KvOutcome,
             return Ok(Err(reason));
         }
     }
+    if let Err(reason) = check_answer(tx, &namespace, &operations)? {
+        return Ok(Err(reason));
+    }
+    // Lists share what they may return: the later ones end sooner, and say so.
+    let mut list_bytes = MAX_RESULT_BYTES;
     let mut results = Vec::with_capacity(operations.len());
     for operation in operations {
-        let result = carry_out(tx, &namespace, operation)?;
+        let result = carry_out(tx, &namespace, operation, &mut list_bytes)?;
         results.push(KvResult { result });
     }
     Ok(Ok(KvOutcome { succeeded, results }))
@@ -136,10 +141,34 @@ fn check_range(
     Ok(refused.map_or(Ok(()), Err))
 }
 
+/// Refuses what would return more than one answer may have: the entries read and the previous ones of several
+/// operations. What the Command itself writes is bounded by its own size.
+fn check_answer(
+    tx: &mut Tx<'_, '_>,
+    namespace: &Namespace,
+    operations: &[KvOperation],
+) -> Result<Result<(), Reason>, StateError> {
+    let (mut keys, mut bytes) = (0, 0);
+    for operation in operations {
+        let key = match &operation.op {
+            Some(Op::Get(get)) => &get.key,
+            Some(Op::Put(put)) if put.previous => &put.key,
+            Some(Op::Delete(delete)) if delete.previous => &delete.key,
+            _ => continue,
+        };
+        keys += 1;
+        bytes += find(tx, namespace, key)?.map_or(0, |record| record.encoded_len() as u64);
+    }
+    let is_too_large = keys > 1 && bytes > MAX_RESULT_BYTES;
+    let (max_keys, max_bytes) = (MAX_RESULT_KEYS, MAX_RESULT_BYTES);
+    Ok(if is_too_large { Err(Reason::RangeTooLarge(RangeTooLarge { max_keys, max_bytes })) } else { Ok(()) })
+}
+
 fn carry_out(
     tx: &mut Tx<'_, '_>,
     namespace: &Namespace,
     operation: KvOperation,
+    list_bytes: &mut u64,
 ) -> Result<Option<kv_result::Result>, StateError> {
     use kv_result::Result as R;
     Ok(match operation.op {
@@ -158,7 +187,7 @@ fn carry_out(
             let entry = record.map(|record| KvEntry { key: get.key, record: Some(record) });
             Some(R::Get(KvGetResult { entry }))
         }
-        Some(Op::List(list)) => Some(R::List(carry_out_list(tx, namespace, list)?)),
+        Some(Op::List(list)) => Some(R::List(carry_out_list(tx, namespace, list, list_bytes)?)),
         None => None,
     })
 }
@@ -200,17 +229,24 @@ fn carry_out_delete(
     Ok(result)
 }
 
-fn carry_out_list(tx: &Tx<'_, '_>, namespace: &Namespace, list: KvList) -> Result<KvListResult, StateError> {
+fn carry_out_list(
+    tx: &Tx<'_, '_>,
+    namespace: &Namespace,
+    list: KvList,
+    left_bytes: &mut u64,
+) -> Result<KvListResult, StateError> {
     let mut result = KvListResult::default();
     let limit = u64::from(list.limit).clamp(1, MAX_RESULT_KEYS) as usize;
-    let mut bytes = 0;
+    // A value greater than all that may be returned is still returned alone, or nobody could list it.
+    let mut may_exceed = *left_bytes == MAX_RESULT_BYTES;
     scan(tx, namespace, list.span.unwrap_or_default(), |key, row| {
-        bytes += if list.keys_only { key.len() } else { key.len() + row.len() } as u64;
-        result.truncated =
-            result.entries.len() == limit || (bytes > MAX_RESULT_BYTES && !result.entries.is_empty());
+        let bytes = if list.keys_only { key.len() } else { key.len() + row.len() } as u64;
+        result.truncated = result.entries.len() == limit || (bytes > *left_bytes && !may_exceed);
         if result.truncated {
             return Ok(false);
         }
+        *left_bytes = left_bytes.saturating_sub(bytes);
+        may_exceed = false;
         let mut record = decode(row)?;
         if list.keys_only {
             record.value = Default::default();

@@ -110,3 +110,36 @@ fn a_range_that_changed_since_is_kept() {
     assert_eq!((found.key.as_str(), found.mod_revision), ("b", 2));
     assert_eq!(f.kv(range(2)).revision, 3);
 }
+
+#[test]
+fn what_a_command_returns_is_bounded_as_a_whole() {
+    let mut f = Fixture::new();
+    let large = "x".repeat(700 << 10);
+    for key in ["a", "b", "c"] {
+        f.put(key, &large);
+    }
+    let get = |key: &str| KvOperation { op: Some(kv_operation::Op::Get(KvGet { key: key.into() })) };
+    assert!(matches!(
+        refused(&f.kv(vec![get("a"), put("d", "1"), get("b"), get("c")])),
+        Reason::RangeTooLarge(_)
+    ));
+    assert!(matches!(
+        refused(&f.kv(vec![put("a", "1"), put("b", "1"), put("c", "1")])),
+        Reason::RangeTooLarge(_)
+    ));
+    assert_eq!(f.get("d", None), None, "half done");
+    let list = || {
+        let list = KvList { span: Some(KeySpan::prefix("")), keys_only: false, limit: 1_000 };
+        KvOperation { op: Some(kv_operation::Op::List(list)) }
+    };
+    let Some(outcome::Result::Kv(kv)) = f.kv(vec![list(), list()]).result else { panic!() };
+    let listed: Vec<_> = kv
+        .results
+        .iter()
+        .map(|result| match &result.result {
+            Some(kv_result::Result::List(listed)) => (listed.entries.len(), listed.truncated),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(listed, [(2, true), (0, true)]);
+}
