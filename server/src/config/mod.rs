@@ -134,13 +134,13 @@ pub fn example() -> String {
 }
 
 impl Settings {
-    /// Runtimes that serve calls, as set or as measured to be best: one up to three cores (it serves calls and
-    /// drives Raft while syncing and applying have threads of their own), and one for every two beyond.
+    /// Runtimes that serve calls, as set, or one a core: reads scale with them, while writes, which all meet in
+    /// the one that drives Raft, neither gain nor lose much (ARCHITECTURE.md has the figures).
     #[must_use]
     pub fn runtimes(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match self.server.runtimes {
-            0 => (cores / 2).max(1),
+            0 => cores,
             set => set,
         }
     }
