@@ -289,7 +289,7 @@ async fn calls_without_time_and_bodies_without_measure_are_refused() {
     for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
         let mut kv = server.server.kv().send_compressed(encoding);
         let bomb =
-            PutRequest { key: "bomb".to_owned(), value: vec![0; 100 << 20].into(), ..PutRequest::default() };
+            PutRequest { key: "bomb".to_owned(), value: vec![0; 16 << 20].into(), ..PutRequest::default() };
         let refusal = kv.put(bomb).await.unwrap_err();
         assert_eq!(refusal.code(), Code::ResourceExhausted, "{encoding:?}: {refusal:?}");
     }
