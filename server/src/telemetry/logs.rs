@@ -3,12 +3,14 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::TryInitError;
 use tracing_subscriber::{fmt, prelude::*};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Consensus tells every step at `info`, which is noise to an operator unless asked for.
+/// Consensus tells every step at `info`, which is noise to an operator unless asked for. A filter that lets less through
+/// than this is left alone.
 const QUIET: &str = "openraft=warn,raft_engine=warn";
 
 /// Starts writing logs, for the whole process.
@@ -16,8 +18,10 @@ const QUIET: &str = "openraft=warn,raft_engine=warn";
 /// # Errors
 /// When somebody else did before.
 pub(crate) fn start_logs(settings: &LogSettings) -> Result<(), TryInitError> {
-    let filter = match settings.filter.contains("openraft") {
-        true => EnvFilter::new(&settings.filter),
+    let filter = EnvFilter::new(&settings.filter);
+    let is_terse = filter.max_level_hint().is_some_and(|level| level <= LevelFilter::WARN);
+    let filter = match is_terse || settings.filter.contains("openraft") {
+        true => filter,
         false => EnvFilter::new(format!("{QUIET},{}", settings.filter)),
     };
     let terminal = std::io::stderr().is_terminal();

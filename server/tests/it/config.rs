@@ -51,7 +51,9 @@ fn dev_keeps_nothing() {
 fn a_wrong_setting_is_named_with_its_origin() {
     let flags = |listen: &str| Flags { listen: Some(listen.into()), ..Flags::default() };
     let none = Flags::default;
-    let table: [(&str, &[(&str, &str)], Flags, &str); 10] = [
+    /// File, environment, flags, and how the error begins.
+    type Case = (&'static str, &'static [(&'static str, &'static str)], Flags, &'static str);
+    let table: [Case; 10] = [
         (
             "[server]\nlisen = 'x'",
             &[],
