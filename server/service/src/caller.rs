@@ -16,6 +16,12 @@ impl Caller {
 
     /// The caller's name; empty for an anonymous one.
     #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// The same, for whoever keeps it.
+    #[must_use]
     pub fn into_name(self) -> String {
         self.0
     }

@@ -105,7 +105,7 @@ impl Core {
     /// Has a write carried out. A refusal comes back as an error.
     pub(crate) async fn write(&self, writer: Writer, op: Op) -> Result<Outcome, ServiceError> {
         if let Op::Kv(txn) = &op {
-            self.check_room(txn)?;
+            self.check_room(txn, &writer)?;
         }
         let command = Command {
             format: command::FORMAT,
@@ -124,16 +124,22 @@ impl Core {
     }
 
     /// Refuses a write that grows a full store. The store is measured again after every so many bytes were
-    /// accepted, and before every write while it is full, so that it opens by itself.
-    fn check_room(&self, txn: &command::KvTxn) -> Result<(), ServiceError> {
+    /// accepted, and before every write while it is full, so that it opens by itself. A retry of what was carried out
+    /// adds nothing and gets its outcome.
+    fn check_room(&self, txn: &command::KvTxn, writer: &Writer) -> Result<(), ServiceError> {
         let Some(bytes) = growth(txn) else { return Ok(()) };
         let limit = self.limits.max_store_bytes;
         let measure_after = (limit / 1024).clamp(4 << 10, 1 << 20);
         if self.unmeasured_bytes.fetch_add(bytes, Ordering::Relaxed) < measure_after {
             return Ok(());
         }
-        let used = self.state.view()?.used_bytes()?;
+        let view = self.state.view()?;
+        let used = view.used_bytes()?;
         if used >= limit {
+            let key = &writer.idempotency_key;
+            if !key.is_empty() && view.remembers(writer.caller.name(), key)? {
+                return Ok(());
+            }
             return Err(ServiceError::StoreFull { used, limit });
         }
         self.unmeasured_bytes.store(0, Ordering::Relaxed);

@@ -101,6 +101,12 @@ async fn the_store_fills_up_and_opens_again() {
     let max_store_bytes = 2 << 20;
     let server = start_with(Limits { max_store_bytes, ..Limits::default() }).await;
     let mut kv = server.kv().await;
+    let first = || {
+        let mut request = tonic::Request::new(put_bytes("first", 10));
+        request.metadata_mut().insert("idempotency-key", "first".parse().unwrap());
+        request
+    };
+    let outcome = kv.put(first()).await.unwrap().into_inner();
     let mut puts = 0;
     let status = loop {
         match kv.put(put_bytes(&format!("k{puts}"), 10_000)).await {
@@ -111,6 +117,7 @@ async fn the_store_fills_up_and_opens_again() {
     };
     assert_eq!(refusal(&status), refused(Code::ResourceExhausted, "STORE_FULL"));
     assert!(status.get_error_details().retry_info().is_some());
+    assert_eq!(kv.put(first()).await.unwrap().into_inner(), outcome, "a retry adds nothing");
     assert!(server.state.view().unwrap().used_bytes().unwrap() < max_store_bytes + 200_000);
     let put_in_txn = v1::Operation {
         operation: Some(v1::operation::Operation::Put(v1::PutOperation {

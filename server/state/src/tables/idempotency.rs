@@ -50,10 +50,7 @@ pub(crate) struct Ticket {
 
 /// Looks up a Command that has an idempotency key.
 pub(crate) fn look_up(rows: &Rows<'_>, command: &Command) -> Result<Seen, StateError> {
-    let mut row_key = Vec::with_capacity(command.caller.len() + command.idempotency_key.len() + 1);
-    row_key.extend_from_slice(command.caller.as_bytes());
-    row_key.push(END);
-    row_key.extend_from_slice(command.idempotency_key.as_bytes());
+    let row_key = row_key(&command.caller, &command.idempotency_key);
     let fingerprint = fingerprint(command);
     let Some(row) = rows.tables.idempotency.get(&rows.txn, &row_key)? else {
         return Ok(Seen::First(Ticket { row_key, fingerprint }));
@@ -68,6 +65,15 @@ pub(crate) fn look_up(rows: &Rows<'_>, command: &Command) -> Result<Seen, StateE
     }
     let outcome = Outcome::decode(record.outcome);
     Ok(Seen::Again(outcome.map_err(|e| StateError::corrupt(TABLE.name, e.to_string()))?))
+}
+
+/// The row key of a caller's idempotency key.
+pub(crate) fn row_key(caller: &str, idempotency_key: &str) -> Vec<u8> {
+    let mut row_key = Vec::with_capacity(caller.len() + idempotency_key.len() + 1);
+    row_key.extend_from_slice(caller.as_bytes());
+    row_key.push(END);
+    row_key.extend_from_slice(idempotency_key.as_bytes());
+    row_key
 }
 
 /// Remembers an outcome and forgets old ones.

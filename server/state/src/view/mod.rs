@@ -12,7 +12,7 @@ use crate::error::{ReadError, StateError};
 use crate::hash::StateHash;
 use crate::ids::{Key, LogPosition, Namespace, Revision};
 use crate::store::Store;
-use crate::tables::{self, history, kv};
+use crate::tables::{self, history, idempotency, kv};
 use crate::tx::hash_of;
 
 mod changes;
@@ -97,6 +97,16 @@ impl View {
     /// [`StateError`] when the store is broken.
     pub fn outcomes(&self) -> Result<u64, StateError> {
         Ok(self.store.tables.idempotency.len(&self.txn)?)
+    }
+
+    /// Whether the outcome of a caller's Command with this idempotency key is remembered, so that a retry adds
+    /// nothing to the store.
+    ///
+    /// # Errors
+    /// [`StateError`] when the store is broken.
+    pub fn remembers(&self, caller: &str, idempotency_key: &str) -> Result<bool, StateError> {
+        let row_key = idempotency::row_key(caller, idempotency_key);
+        Ok(self.store.tables.idempotency.get(&self.txn, &row_key)?.is_some())
     }
 
     /// Bytes of the state's file that hold data.
