@@ -78,10 +78,10 @@ pub struct Limits {
     /// Most bytes of encoded watch messages kept for other watchers of the same target, for each
     /// runtime. Default 4 MiB.
     pub watch_shared_bytes: usize,
-    /// How long history is kept at least, before it is compacted by itself. Default 1 h.
+    /// How long history is kept at least, unless it outgrows `history_max_bytes`. Default 1 h.
     pub history_min_age: Duration,
-    /// Bytes of history from which on its older half is compacted, but never anything younger than
-    /// `history_min_age`. Default 1 GiB.
+    /// Most bytes of history. From half of it on, what is older than `history_min_age` is compacted; beyond it the
+    /// older half is, whatever its age. Default 1 GiB.
     pub history_max_bytes: u64,
 }
 

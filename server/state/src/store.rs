@@ -14,7 +14,7 @@ use crate::batch::Batch;
 use crate::command::{CommandGroup, Outcome};
 use crate::error::StateError;
 use crate::hash::StateHash;
-use crate::ids::{LogPosition, Revision};
+use crate::ids::LogPosition;
 use crate::marker::{self, Marker};
 use crate::room::Room;
 use crate::tables::{self, Tables, meta};
@@ -324,13 +324,5 @@ impl StateWriter {
             Persistence::Memory => Ok(()),
             Persistence::Lmdb => self.marker.restore(&self.options),
         }
-    }
-
-    /// The store's revision.
-    ///
-    /// # Errors
-    /// [`StateError`] when the store is broken.
-    pub fn revision(&self) -> Result<Revision, StateError> {
-        Ok(self.state.view()?.revision())
     }
 }
