@@ -4,10 +4,8 @@ use std::pin::pin;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpConnectInfo;
 
 use crate::listener::Bounds;
 use crate::port::{Grpc, Port};
@@ -29,10 +27,8 @@ pub(crate) async fn serve<D: Grpc>(
         Ok(stream) => stream,
         Err(error) => return tracing::error!(%error, "a connection could not be taken up"),
     };
-    let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: stream.peer_addr().ok() };
     let builder = builder(&bounds);
-    let service = TowerToHyperService::new(port.on_connection(info));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), port));
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = stop.cancelled() => {

@@ -3,14 +3,12 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use axum::Router;
 use futures_util::future::Either;
 use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use tonic::body::Body;
-use tonic::transport::server::TcpConnectInfo;
 use tower::{Service, ServiceExt};
 
 /// What serves gRPC: the Door, whose type the fronts need not know.
@@ -44,36 +42,22 @@ impl<D: Grpc> Port<D> {
         Self { door, pages }
     }
 
-    /// The service of one connection.
-    pub(crate) fn on_connection(self, info: TcpConnectInfo) -> OnConnection<D> {
-        OnConnection { port: self, info }
-    }
-}
-
-#[derive(Clone)]
-pub(crate) struct OnConnection<D> {
-    port: Port<D>,
-    info: TcpConnectInfo,
 }
 
 type Page = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-impl<D: Grpc> Service<Request<Incoming>> for OnConnection<D> {
+/// hyper's trait rather than tower's: both services are always ready, because their bounds are kept per call, and
+/// a call needs no clone of what it doesn't use.
+impl<D: Grpc> hyper::service::Service<Request<Incoming>> for Port<D> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Either<D::Future, Page>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Both services below are always ready: their bounds are kept per call.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         if is_grpc(&request) {
-            request.extensions_mut().insert(self.info.clone());
-            return Either::Left(self.port.door.call(request));
+            return Either::Left(self.door.clone().call(request));
         }
-        let pages = self.port.pages.clone();
+        let pages = self.pages.clone();
         Either::Right(Box::pin(async move {
             let answer = pages.oneshot(request.map(axum::body::Body::new)).await?;
             Ok(answer.map(Body::new))

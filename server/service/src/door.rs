@@ -63,6 +63,11 @@ pub struct Parts {
 /// All gRPC services behind the common layers. Clones are the same Door.
 #[derive(Clone)]
 pub struct Door {
+    rooms: Arc<Rooms>,
+}
+
+/// The services, and what is common to their calls.
+struct Rooms {
     kv: KvServer<KvService>,
     watch: KvService,
     others: Routes,
@@ -95,10 +100,13 @@ impl Door {
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .prepare();
-        Ok((Self { kv, watch, others, request_bytes, observer }, health))
+        let rooms = Rooms { kv, watch, others, request_bytes, observer };
+        Ok((Self { rooms: Arc::new(rooms) }, health))
     }
+}
 
-    fn answer<B>(&mut self, request: Request<B>) -> Answer
+impl Rooms {
+    fn answer<B>(&self, request: Request<B>) -> Answer
     where
         B: HttpBody<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<BoxError> + Send + 'static,
@@ -112,9 +120,9 @@ impl Door {
                 }
                 Box::pin(async move { Ok(grpc.server_streaming(Watch(service), request).await) })
             }
-            path if path.starts_with("/konsul.v1.KV/") => self.kv.call(request),
+            path if path.starts_with("/konsul.v1.KV/") => self.kv.clone().call(request),
             _ => {
-                let answer = self.others.call(request.map(Body::new));
+                let answer = self.others.clone().call(request.map(Body::new));
                 Box::pin(async move { answer.await.map(|response| response.map(Body::new)) })
             }
         }
@@ -155,19 +163,20 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Call {
-        let observed = self.observer.as_ref().map(|observer| {
+        let rooms = &self.rooms;
+        let observed = rooms.observer.as_ref().map(|observer| {
             let method = method(request.uri().path());
             observer.started(method);
             Observed { observer: Arc::clone(observer), method, began: Instant::now(), code: Code::Cancelled }
         });
-        let request_bytes = self.request_bytes;
+        let request_bytes = rooms.request_bytes;
         let (answer, deadline) = match Deadline::parse(request.headers()) {
             Err(error) => (Err(error), None),
             Ok(deadline) => {
                 if let Some(deadline) = deadline {
                     request.extensions_mut().insert(deadline);
                 }
-                (Ok(self.answer(request)), deadline)
+                (Ok(rooms.answer(request)), deadline)
             }
         };
         Call { answer: Some(answer), deadline, sleep: None, observed, request_bytes }
