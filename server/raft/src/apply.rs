@@ -1,5 +1,6 @@
-//! The thread that applies: it holds the only handle that writes the state. A run of entries is one
-//! transaction; after its commit the Batches are published, and only then anybody is answered.
+//! Applying, through the only handle that writes the state. A run of entries is one transaction; after its commit
+//! the Batches are published, and only then anybody is answered. Runs are applied on a thread of their own, but
+//! those of a few rows where they come in: two switches of threads would cost more than they do.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use konsul_state::propose::BatchSink;
 use konsul_state::store::{Entry, Payload as StatePayload};
 use konsul_state::{Command, CommandGroup, LogPosition, Run, StateError, StateWriter};
 use openraft::storage::ApplyResponder;
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -23,10 +25,22 @@ use crate::types::{Payload, RaftEntry, Types, encode_membership, entry_bytes, in
 /// How long to wait before trying again for space.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
+/// Most Commands, and bytes of them, that are applied where they come in.
+const MAX_COMMANDS_HERE: usize = 4;
+const MAX_BYTES_HERE: usize = 16 << 10;
+/// A run that takes longer than this where it came in found a slow disk (the kernel makes writers to a mapped file
+/// wait when it can't keep up)...
+const SLOW: Duration = Duration::from_millis(2);
+/// ...and for as long as this all runs are left to the thread.
+const AFTER_SLOW: Duration = Duration::from_secs(10);
+
+/// A run of committed entries, with whom to tell how each came out.
+pub(crate) type Entries = Vec<(RaftEntry, Option<ApplyResponder<Types>>)>;
+
 /// What is asked of the thread.
 pub(crate) enum Work {
     /// Apply these entries.
-    Apply { entries: Vec<(RaftEntry, Option<ApplyResponder<Types>>)>, done: oneshot::Sender<io::Result<()>> },
+    Apply { entries: Entries, done: oneshot::Sender<io::Result<()>> },
     /// Replace the state by this copy.
     Install { from: PathBuf, done: oneshot::Sender<io::Result<()>> },
     /// Say what is applied, and the last membership.
@@ -36,8 +50,14 @@ pub(crate) enum Work {
 /// What is applied, and the last membership with its position.
 pub(crate) type Applied = (LogPosition, Option<(LogPosition, Bytes)>);
 
-/// What the thread works with, and shares.
+/// What applies.
 pub(crate) struct Applier {
+    /// `None` once it is closed. openraft hands in one run at a time, so nobody ever waits for it.
+    pub(crate) writer: Mutex<Option<StateWriter>>,
+    /// Whether brief runs may be applied where they come in: not if every commit waits for the disk.
+    pub(crate) may_apply_here: bool,
+    /// When a run was last found to be slow.
+    pub(crate) slow: Mutex<Option<Instant>>,
     pub(crate) sink: Arc<dyn BatchSink>,
     pub(crate) space: Arc<Space>,
     pub(crate) health: Arc<Health>,
@@ -67,15 +87,18 @@ impl Growth {
 
 impl Applier {
     /// Works until every sender is gone, then closes the state.
-    pub(crate) fn run(self, mut writer: StateWriter, mut works: mpsc::Receiver<Work>) {
+    pub(crate) fn run(&self, mut works: mpsc::Receiver<Work>) {
         while let Some(work) = works.blocking_recv() {
+            let mut writer = self.writer.lock();
+            // It is taken at the end of this function and nowhere else.
+            let Some(writer) = writer.as_mut() else { return };
             // Whoever asked may have gone away.
             match work {
                 Work::Apply { entries, done } => {
-                    done.send(self.apply(&mut writer, entries)).unwrap_or_default();
+                    done.send(self.apply(writer, entries)).unwrap_or_default();
                 }
                 Work::Install { from, done } => {
-                    done.send(self.install(&mut writer, &from)).unwrap_or_default();
+                    done.send(self.install(writer, &from)).unwrap_or_default();
                 }
                 Work::Applied { done } => {
                     let applied = || Ok((writer.state().view()?.applied(), writer.membership()?));
@@ -83,21 +106,57 @@ impl Applier {
                 }
             }
         }
+        let writer = self.writer.lock().take();
         // A state that failed must not be trusted by the next start only because it was closed.
         if self.health.broken().is_none()
+            && let Some(writer) = writer
             && let Err(error) = writer.close()
         {
             tracing::error!(%error, "the state was not closed cleanly; the next start checks it");
         }
     }
 
-    fn apply(
-        &self,
-        writer: &mut StateWriter,
-        entries: Vec<(RaftEntry, Option<ApplyResponder<Types>>)>,
-    ) -> io::Result<()> {
+    /// Applies a run on the calling thread if that is a matter of microseconds; otherwise gives it back, for the
+    /// thread.
+    pub(crate) fn apply_here(&self, entries: Entries) -> Result<io::Result<()>, Entries> {
+        if !self.may_apply_here || !is_short(&entries) || self.was_slow() {
+            return Err(entries);
+        }
+        let decoded = entries.iter().map(|(entry, _)| decode(entry)).collect::<io::Result<Vec<_>>>();
+        // The thread says what is wrong with what does not decode.
+        let Some(decoded) = decoded.ok().filter(|run| run.iter().all(Entry::is_brief)) else {
+            return Err(entries);
+        };
+        let Some(mut writer) = self.writer.try_lock() else { return Err(entries) };
+        let Some(writer) = writer.as_mut().filter(|_| self.health.broken().is_none()) else {
+            return Err(entries);
+        };
+        let began = Instant::now();
+        match writer.apply(decoded) {
+            Ok(run) => self.finish(began, entries, run),
+            // The thread can wait for space.
+            Err(error) if error.is_out_of_space() => return Err(entries),
+            Err(error) => return Ok(Err(self.broken(&error))),
+        }
+        if began.elapsed() > SLOW {
+            *self.slow.lock() = Some(Instant::now());
+        }
+        Ok(Ok(()))
+    }
+
+    fn was_slow(&self) -> bool {
+        self.slow.lock().is_some_and(|at| at.elapsed() < AFTER_SLOW)
+    }
+
+    fn apply(&self, writer: &mut StateWriter, entries: Entries) -> io::Result<()> {
         let began = Instant::now();
         let run = self.commit(writer, &entries)?;
+        self.finish(began, entries, run);
+        Ok(())
+    }
+
+    /// Publishes what was committed, then answers.
+    fn finish(&self, began: Instant, entries: Entries, run: Run) {
         self.sink.publish(&run.batches);
         let bytes: usize = entries.iter().map(|(entry, _)| entry_bytes(entry)).sum();
         if let Some((last, _)) = entries.last() {
@@ -111,16 +170,11 @@ impl Applier {
         self.stats.apply_us.record_us(began.elapsed());
         self.growth.add(bytes as u64);
         self.space.wrote(bytes as u64);
-        Ok(())
     }
 
     /// Commits a run of entries. They are durable in the log, so when space is short they wait until there is
     /// some; any other failure means that this member can't go on.
-    fn commit(
-        &self,
-        writer: &mut StateWriter,
-        entries: &[(RaftEntry, Option<ApplyResponder<Types>>)],
-    ) -> io::Result<Run> {
+    fn commit(&self, writer: &mut StateWriter, entries: &Entries) -> io::Result<Run> {
         loop {
             if let Some(error) = self.health.broken() {
                 return Err(io::Error::other(error));
@@ -156,6 +210,18 @@ impl Applier {
         self.health.break_down(format!("the state could not be written: {error}"));
         io::Error::other(error.to_string())
     }
+}
+
+/// Whether a run has few enough Commands to ask how much each of them does.
+fn is_short(entries: &Entries) -> bool {
+    let (mut commands, mut bytes) = (0, 0);
+    for (entry, _) in entries {
+        if let Payload::Normal(group) = &entry.payload {
+            commands += group.commands().len();
+        }
+        bytes += entry_bytes(entry);
+    }
+    commands <= MAX_COMMANDS_HERE && bytes <= MAX_BYTES_HERE
 }
 
 fn decode(entry: &RaftEntry) -> io::Result<Entry> {

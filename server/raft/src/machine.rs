@@ -13,7 +13,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::apply::{Growth, Work};
+use crate::apply::{Applier, Growth, Work};
 use crate::snapshots::{SnapshotDir, Snapshots, stored_membership};
 use crate::stats::Stats;
 use crate::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types, applied_id, entry_bytes};
@@ -26,6 +26,7 @@ const MAX_RUN_BYTES: usize = 16 << 20;
 /// The state, for openraft.
 pub(crate) struct Machine {
     pub(crate) works: mpsc::Sender<Work>,
+    pub(crate) applier: Arc<Applier>,
     pub(crate) builder: Builder,
 }
 
@@ -101,8 +102,13 @@ impl RaftStateMachine<Types> for Machine {
                     break;
                 }
             }
-            let (done, answer) = oneshot::channel();
-            self.ask(Work::Apply { entries: run, done }, answer).await?;
+            match self.applier.apply_here(run) {
+                Ok(applied) => applied?,
+                Err(entries) => {
+                    let (done, answer) = oneshot::channel();
+                    self.ask(Work::Apply { entries, done }, answer).await?;
+                }
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use konsul_state::propose::{BatchSink, Proposal, Propose, Standing};
-use konsul_state::{Command, Outcome, State, StateWriter};
+use konsul_state::{Command, Durability, Outcome, State};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, Instant, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -116,7 +116,10 @@ impl Node {
         };
         let stopping = Arc::new(AtomicBool::new(false));
         let (applied, applied_here) = watch::channel(state.applied().index);
-        let applier = Applier {
+        let applier = Arc::new(Applier {
+            writer: Mutex::new(Some(writer)),
+            may_apply_here: settings.durability == Durability::Log,
+            slow: Mutex::default(),
             sink,
             space: space.clone(),
             health: health.clone(),
@@ -124,10 +127,10 @@ impl Node {
             stopping: stopping.clone(),
             applied,
             growth,
-        };
+        });
         let (works, waiting) = mpsc::channel(MAX_WORKS);
-        let applying = Applying::start(applier, writer, waiting).map_err(RaftError::file(&data_dir.path))?;
-        let machine = Machine { works, builder: builder.clone() };
+        let applying = Applying::start(applier.clone(), waiting).map_err(RaftError::file(&data_dir.path))?;
+        let machine = Machine { works, applier, builder: builder.clone() };
         let raft = Raft::new(settings.member_id, Arc::new(config()?), NoPeers, log, machine).await;
         let raft = match raft {
             Ok(raft) => raft,
@@ -282,14 +285,10 @@ impl Propose for Node {
 }
 
 impl Applying {
-    fn start(
-        applier: Applier,
-        writer: StateWriter,
-        works: mpsc::Receiver<crate::apply::Work>,
-    ) -> std::io::Result<Self> {
+    fn start(applier: Arc<Applier>, works: mpsc::Receiver<crate::apply::Work>) -> std::io::Result<Self> {
         let (ended, end) = oneshot::channel();
         let thread = std::thread::Builder::new().name("apply".into()).spawn(move || {
-            applier.run(writer, works);
+            applier.run(works);
             drop(ended);
         })?;
         Ok(Self { thread, end })

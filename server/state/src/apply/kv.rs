@@ -16,6 +16,17 @@ use crate::ids::{Key, Namespace};
 use crate::tables::kv::{self, Kv};
 use crate::tx::Tx;
 
+/// Most rows that a brief Command names.
+const BRIEF_ROWS: usize = 8;
+
+/// Whether the Command names each row that it touches, and these are few.
+pub(super) fn is_brief(txn: &KvTxn) -> bool {
+    let mut operations = txn.then.iter().chain(&txn.otherwise);
+    let names_its_row =
+        |operation: &KvOperation| !matches!(operation.op, Some(Op::DeleteRange(_) | Op::List(_)));
+    txn.compare.len() + txn.then.len() + txn.otherwise.len() <= BRIEF_ROWS && operations.all(names_its_row)
+}
+
 /// Applies the Command, or says why it is refused; it has changed nothing then.
 pub(super) fn apply(tx: &mut Tx<'_, '_>, txn: KvTxn) -> Result<Result<KvOutcome, Reason>, StateError> {
     let namespace = Namespace::trusted(&txn.namespace);

@@ -32,6 +32,22 @@ pub(crate) fn entry(
     }
 }
 
+impl Entry {
+    /// Whether it is applied by touching a few rows, whose number is known before they are read.
+    #[must_use]
+    pub fn is_brief(&self) -> bool {
+        let is_brief = |command: &Command| match &command.op {
+            Some(Op::Kv(txn)) => kv::is_brief(txn),
+            Some(Op::Compact(_)) | None => true,
+            Some(Op::TrimHistory(_)) => false,
+        };
+        match &self.payload {
+            Payload::Commands(group) => group.commands.iter().all(is_brief),
+            Payload::Blank | Payload::Membership(_) => true,
+        }
+    }
+}
+
 fn apply(
     rows: &mut Rows<'_>,
     command: Command,
