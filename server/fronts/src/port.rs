@@ -41,7 +41,6 @@ impl<D: Grpc> Port<D> {
     pub fn new(door: D, pages: Router) -> Self {
         Self { door, pages }
     }
-
 }
 
 type Page = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

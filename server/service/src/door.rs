@@ -228,10 +228,10 @@ impl Future for Call {
         self.answer = None;
         let limit = self.request_bytes;
         let response = match answered {
-            Ok(response) if is_too_large(response.headers()) => {
-                refuse(ServiceError::RequestTooLarge { limit })
-            }
-            Ok(response) => response,
+            Ok(response) => match refused_by_codec(response.headers(), limit) {
+                Some(error) => refuse(error),
+                None => response,
+            },
             Err(error) => refuse(error),
         };
         let Some(mut observed) = self.observed.take() else { return Poll::Ready(Ok(response)) };
@@ -249,11 +249,21 @@ fn refuse(error: ServiceError) -> Response<Body> {
     Status::from(error).into_http()
 }
 
-/// Whether tonic refused a message over the limit. It says so in two codes of its own and without details; ours
-/// always have some.
-fn is_too_large(headers: &HeaderMap) -> bool {
-    let status = headers.get(GRPC_STATUS).map(|value| value.as_bytes());
-    matches!(status, Some(b"8" | b"11")) && !headers.contains_key("grpc-status-details-bin")
+/// Why a message was refused before it was read: tonic says that it is over the limit in two codes of its own, and the
+/// codec that it is malformed, both without details. Ours always have some.
+fn refused_by_codec(headers: &HeaderMap, limit: usize) -> Option<ServiceError> {
+    let code = headers.get(GRPC_STATUS)?.as_bytes();
+    if headers.contains_key("grpc-status-details-bin") {
+        return None;
+    }
+    match code {
+        b"3" => {
+            let status = Status::from_header_map(headers)?;
+            Some(ServiceError::MalformedMessage(status.message().to_owned()))
+        }
+        b"8" | b"11" => Some(ServiceError::RequestTooLarge { limit }),
+        _ => None,
+    }
 }
 
 /// Tells the observer that the call ended, when it is dropped.

@@ -24,6 +24,9 @@ pub enum ServiceError {
         /// What it should be.
         problem: String,
     },
+    /// The bytes of the message are not one of its type.
+    #[error("{0}")]
+    MalformedMessage(String),
     /// A page token that this request did not get.
     #[error("page_token is not one of this request: begin again without it, or repeat the request as it was")]
     InvalidPageToken,
@@ -170,6 +173,7 @@ impl ServiceError {
             Self::InvalidField { field, problem } => {
                 Shape::new(InvalidArgument, "INVALID_FIELD").field(field, problem.clone())
             }
+            Self::MalformedMessage(_) => Shape::new(InvalidArgument, "MALFORMED_MESSAGE"),
             Self::InvalidPageToken => Shape::new(InvalidArgument, "INVALID_PAGE_TOKEN")
                 .field("page_token", "must be the next_page_token of this very request"),
             Self::IdempotencyKeyReused => Shape::new(InvalidArgument, "IDEMPOTENCY_KEY_REUSED"),

@@ -120,7 +120,7 @@ async fn keys_values_and_names_are_checked_by_every_method() {
 #[tokio::test]
 async fn messages_that_do_not_decode_are_the_callers_mistake() {
     let mut server = Untouched::start().await;
-    let malformed = (Code::InvalidArgument, "");
+    let malformed = (Code::InvalidArgument, "MALFORMED_MESSAGE");
     for message in [&b"\x0a\xff"[..], b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"\x0b", b"\x08"] {
         let calls = METHODS.map(|method| (method, message.to_vec()));
         server.refuses("malformed", calls, malformed).await;

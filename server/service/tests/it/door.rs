@@ -11,6 +11,7 @@ use tokio_stream::StreamExt;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request};
 use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
 
 use crate::harness::*;
 
@@ -73,6 +74,8 @@ async fn a_malformed_message_is_the_callers_mistake() {
         let raw = Raw(bytes.to_vec());
         let status = client.unary(Request::new(raw), path, RawCodec).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.reason, "MALFORMED_MESSAGE", "{status:?}");
     }
     for path in ["/konsul.v1.KV/Nothing", "/konsul.v1.Nothing/Get", "/nothing"] {
         client.ready().await.unwrap();
