@@ -175,6 +175,7 @@ fn raft_settings(settings: &Settings) -> Result<konsul_raft::Settings, Failure> 
             ..defaults.limits
         },
         snapshot_min_bytes: settings.raft.snapshot_log_bytes,
+        snapshot_bytes_per_second: settings.raft.snapshot_bytes_per_second,
         reserve_bytes: settings.raft.disk_reserve_bytes,
         ..defaults
     })

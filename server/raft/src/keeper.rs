@@ -40,6 +40,9 @@ impl Keeper {
                 continue;
             }
             if let Err(error) = self.snapshot().await {
+                if *stop.borrow() {
+                    return;
+                }
                 tracing::warn!(%error, "no snapshot was made; the log keeps growing until one is");
                 tokio::select! {
                     _ = stop.wait_for(|stop| *stop) => return,

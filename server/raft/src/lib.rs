@@ -16,17 +16,18 @@
 //! - `proposer`: group commit. `reads`: read-index rounds. `answers`: answers to callers on other runtimes.
 //! - `log`: the log. [`disk`]: the disk underneath it.
 //! - `machine`: openraft's view of the state. `apply`: the thread that writes the state.
-//! - `snapshots`: snapshots on disk. `keeper`: when they are made, and the log purged.
+//! - `snapshots`: snapshots on disk. `copy`: writing one without disturbing. `keeper`: when they are made, and the log purged.
 //! - `space`: what may be written when space is short. `health`: whether this member may serve.
 //! - `network`: the way to other members.
 //! - `types`: openraft's types, and their bytes.
 //!
 //! # Threads
-//! One writes the log, one applies, one prepares log files, and one for each snapshot that is being made.
+//! One writes the log, one applies, one prepares log files, and two for each snapshot that is being made.
 //! Everything else is tasks on the runtime that opened the node.
 
 mod answers;
 mod apply;
+mod copy;
 mod data_dir;
 mod error;
 mod health;

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::apply::{Applier, Growth, Work};
+use crate::copy::Pace;
 use crate::snapshots::{SnapshotDir, Snapshots, stored_membership};
 use crate::stats::Stats;
 use crate::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types, applied_id, entry_bytes};
@@ -35,6 +36,7 @@ pub(crate) struct Machine {
 pub(crate) struct Builder {
     pub(crate) state: State,
     pub(crate) snapshots: Snapshots,
+    pub(crate) pace: Pace,
     pub(crate) growth: Arc<Growth>,
     pub(crate) stats: Arc<Stats>,
     /// A snapshot that is made and that openraft has yet to hear of.
@@ -44,11 +46,11 @@ pub(crate) struct Builder {
 impl Builder {
     /// Makes a snapshot.
     pub(crate) async fn make(&self) -> io::Result<SnapshotDir> {
-        let Self { state, snapshots, growth, stats, .. } = self.clone();
+        let Self { state, snapshots, growth, stats, pace, .. } = self.clone();
         on_own_thread("snapshot", move || {
             let began = Instant::now();
             let before = growth.bytes.load(Ordering::Relaxed);
-            let snapshot = snapshots.make(&state).map_err(io::Error::other)?;
+            let snapshot = snapshots.make(&state, &pace).map_err(io::Error::other)?;
             growth.bytes.fetch_sub(before, Ordering::Relaxed);
             let took_ms = began.elapsed().as_millis() as u64;
             stats.snapshots.fetch_add(1, Ordering::Relaxed);

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::answers::Desks;
 use crate::apply::{Applier, Growth};
+use crate::copy::Pace;
 use crate::data_dir::DataDir;
 use crate::error::RaftError;
 use crate::keeper::Keeper;
@@ -107,9 +108,11 @@ impl Node {
         let grown = reader.disk_bytes().saturating_sub(2 * settings.log_file_bytes);
         growth.bytes.store(grown, Ordering::Relaxed);
         growth.threshold.store(u64::MAX, Ordering::Relaxed);
+        let (stop_keeping, keep_on) = watch::channel(false);
         let builder = Builder {
             state: state.clone(),
             snapshots,
+            pace: Pace { bytes_per_second: settings.snapshot_bytes_per_second, stop: keep_on.clone() },
             growth: growth.clone(),
             stats: stats.clone(),
             ready: Arc::default(),
@@ -145,7 +148,6 @@ impl Node {
         let proposer =
             Arc::new(Proposer::new(limits, desks.clone(), space.clone(), health.clone(), stats.clone()));
         let reads = Arc::new(Reads::new(limits.waiting_reads, desks.clone(), health, stats.clone()));
-        let (stop_keeping, keep_on) = watch::channel(false);
         let keeper = Keeper {
             raft: raft.clone(),
             log: reader.clone(),

@@ -32,6 +32,8 @@ pub struct Settings {
     pub log_keep_bytes: usize,
     /// Fewest bytes of entries between two snapshots.
     pub snapshot_min_bytes: u64,
+    /// Most bytes of a snapshot that are written in a second.
+    pub snapshot_bytes_per_second: u64,
     /// Below this much free space, on the disk or in the state's map, only deletes and compaction are
     /// accepted; below half of it, no write is.
     pub reserve_bytes: u64,
@@ -87,6 +89,7 @@ impl Settings {
             log_file_bytes: 32 << 20,
             log_keep_bytes: 16 << 20,
             snapshot_min_bytes: 64 << 20,
+            snapshot_bytes_per_second: 256 << 20,
             reserve_bytes: 64 << 20,
             disk: Arc::new(RealDisk),
         }

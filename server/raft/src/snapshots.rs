@@ -7,16 +7,17 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use konsul_state::snapshot::{DATA, inspect};
 use konsul_state::{LogPosition, State};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::copy::{Pace, Written, copy};
 use crate::error::RaftError;
 use crate::types::{Membership, SnapshotMeta, StoredMembership, decode_membership, invalid, log_id};
 
 /// First line of the file beside the copy.
 const MAGIC: &str = "konsul snapshot 1";
 const META: &str = "META";
-const DATA: &str = "data.mdb";
 const UNFINISHED: &str = "unfinished";
 
 /// The directory of snapshots.
@@ -49,22 +50,22 @@ impl Snapshots {
     }
 
     /// Copies the state, and replaces the snapshots there are by that.
-    pub(crate) fn make(&self, state: &State) -> Result<SnapshotDir, RaftError> {
+    pub(crate) fn make(&self, state: &State, pace: &Pace) -> Result<SnapshotDir, RaftError> {
         fs::create_dir_all(&self.dir).map_err(RaftError::file(&self.dir))?;
         let unfinished = self.dir.join(UNFINISHED);
         remove_dir(&unfinished)?;
-        let made = self.make_at(state, &unfinished);
+        let made = self.make_at(state, pace, &unfinished);
         if made.is_err() {
             remove_dir(&unfinished)?;
         }
         made
     }
 
-    fn make_at(&self, state: &State, unfinished: &Path) -> Result<SnapshotDir, RaftError> {
-        let content = state.copy_to(unfinished)?;
+    fn make_at(&self, state: &State, pace: &Pace, unfinished: &Path) -> Result<SnapshotDir, RaftError> {
+        fs::create_dir_all(unfinished).map_err(RaftError::file(unfinished))?;
+        let Written { checksum, bytes } = copy(state, &unfinished.join(DATA), pace)?;
+        let content = inspect(unfinished, usize::try_from(bytes).unwrap_or(usize::MAX))?;
         remove_file(&unfinished.join("lock.mdb"))?;
-        let data = unfinished.join(DATA);
-        let (checksum, bytes) = checksum(&data).map_err(RaftError::file(&data))?;
         let path = self.dir.join(format!("{:020}", content.applied.index));
         let snapshot =
             SnapshotDir { path, applied: content.applied, membership: content.membership, checksum, bytes };

@@ -63,6 +63,8 @@ pub struct RaftSettings {
     pub max_entries_in_flight: usize,
     /// Least bytes of log after which a snapshot is taken.
     pub snapshot_log_bytes: u64,
+    /// Most bytes of a snapshot that are written in a second.
+    pub snapshot_bytes_per_second: u64,
     /// Free bytes of the disk below which writes are refused.
     pub disk_reserve_bytes: u64,
 }
@@ -103,6 +105,7 @@ impl Default for Settings {
                 max_waiting_writes: 16_384,
                 max_entries_in_flight: 2,
                 snapshot_log_bytes: 64 << 20,
+                snapshot_bytes_per_second: 256 << 20,
                 disk_reserve_bytes: 64 << 20,
             },
             limits: konsul_service::Limits::default(),

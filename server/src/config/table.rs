@@ -163,6 +163,12 @@ pub const SETTINGS: &[Setting] = &[
         1 << 20..=1024 * GIB
     ),
     bytes!(
+        "raft.snapshot_bytes_per_second",
+        raft.snapshot_bytes_per_second,
+        "Most bytes of a snapshot that are written in a second: faster ones disturb reads and writes, slower ones let the store grow more meanwhile.",
+        1 << 20..=1024 * GIB
+    ),
+    bytes!(
         "raft.disk_reserve_bytes",
         raft.disk_reserve_bytes,
         "Free space of the disk below which writes are refused, so that what was accepted can be finished.",

@@ -11,6 +11,9 @@ use crate::ids::{LogPosition, Revision};
 use crate::room::Room;
 use crate::store::{self, Persistence, State, StateWriter, Store, StoreOptions};
 
+/// The file that LMDB keeps a state in, and so the name of a copy of it.
+pub const DATA: &str = "data.mdb";
+
 /// What a copy of the state holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotContent {
@@ -25,24 +28,18 @@ pub struct SnapshotContent {
 }
 
 impl State {
-    /// Copies a consistent state into the directory `to` (which is made), without free pages, and syncs it.
-    /// Writes and reads go on meanwhile; pages they free are not reused until the copy is complete.
+    /// Writes a consistent copy of the state, without free pages, from the first byte to the last: `into` may be a
+    /// pipe. Writes and reads go on meanwhile; pages they free are not reused until the copy is complete.
     ///
     /// # Errors
-    /// [`StateError`] when the copy could not be written whole; what is there of it is the caller's to remove.
-    pub fn copy_to(&self, to: &Path) -> Result<SnapshotContent, StateError> {
-        fs::create_dir_all(to).map_err(StateError::file(to))?;
-        let path = to.join("data.mdb");
-        let copy = self.store().env.copy_to_path(&path, CompactionOption::Enabled)?;
-        copy.sync_all().map_err(StateError::file(&path))?;
-        File::open(to).and_then(|dir| dir.sync_all()).map_err(StateError::file(to))?;
-        // A map that is written through makes its file as long as itself, so it must not be longer than that.
-        let bytes = copy.metadata().map_err(StateError::file(&path))?.len();
-        inspect(to, usize::try_from(bytes).unwrap_or(usize::MAX))
+    /// [`StateError`] when the copy could not be written whole.
+    pub fn copy_into(&self, into: &mut File) -> Result<(), StateError> {
+        Ok(self.store().env.copy_to_file(into, CompactionOption::Enabled)?)
     }
 }
 
-/// Reads what a copy of the state holds.
+/// Reads what a copy of the state holds: the file [`DATA`] in `dir`. Its map is written through, which makes the file as
+/// long as the map, so `map_bytes` should be the file's length.
 ///
 /// # Errors
 /// [`StateError`] when it is none.
@@ -73,8 +70,8 @@ impl StateWriter {
         next.generation += 1;
         let dir = store::generation_dir(&self.options.dir, next.generation);
         fs::create_dir_all(&dir).map_err(StateError::file(&dir))?;
-        let path = dir.join("data.mdb");
-        fs::copy(from.join("data.mdb"), &path).map_err(StateError::file(&path))?;
+        let path = dir.join(DATA);
+        fs::copy(from.join(DATA), &path).map_err(StateError::file(&path))?;
         let store = Store::open(&dir, &self.options)?;
         let room = Room::of(&store)?;
         store.env.force_sync()?;

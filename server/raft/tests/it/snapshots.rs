@@ -126,3 +126,41 @@ async fn an_unfinished_snapshot_is_no_snapshot() {
     assert!(!unfinished.exists());
     member.node.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_snapshot_keeps_to_its_pace_and_a_shutdown_does_not_wait_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut slow = small(&dir, "boot 1");
+    // More than one step of a copy, each of which would take longer than anybody waits for a test.
+    slow.snapshot_min_bytes = 16 << 20;
+    slow.snapshot_bytes_per_second = 1;
+    let member = Member::open(slow).await.unwrap();
+    write_until_copying(&member, dir.path()).await;
+    let (hash, revision) = (member.hash(), member.revision());
+    member.put("meanwhile", "writes go on").await.unwrap();
+    assert_eq!(member.node.stats().snapshots.load(std::sync::atomic::Ordering::Relaxed), 0);
+    member.node.shutdown().await;
+    drop(member);
+
+    assert!(!dir.path().join("snapshots").join("unfinished").exists(), "what was not complete is removed");
+    let member = Member::open(small(&dir, "boot 1")).await.unwrap();
+    assert!(member.revision() > revision);
+    assert_ne!(member.hash(), hash);
+    member.node.shutdown().await;
+}
+
+/// Writes until a snapshot is being made.
+async fn write_until_copying(member: &Member, dir: &std::path::Path) {
+    let copy = dir.join("snapshots").join("unfinished").join("data.mdb");
+    for n in 0..10_000 {
+        let value = format!("{n}{}", "-".repeat(10_000));
+        let puts = (0..20).map(|k| member.node.propose(put(&format!("key-{n}-{k}"), &value)));
+        for result in futures_util::future::join_all(puts).await {
+            result.unwrap();
+        }
+        if copy.exists() {
+            return;
+        }
+    }
+    panic!("no snapshot was begun");
+}
