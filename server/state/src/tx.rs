@@ -13,7 +13,8 @@ use crate::error::StateError;
 use crate::hash::StateHash;
 use crate::ids::{LogPosition, Revision};
 use crate::store::Store;
-use crate::tables::{self, ObjectTable, Tables, history, meta};
+use crate::tables::chain::{Link, Position};
+use crate::tables::{self, ObjectTable, Tables, gone, history, meta};
 
 /// The transaction of a run of entries, and the counters that are written back when it commits.
 pub(crate) struct Rows<'s> {
@@ -56,18 +57,19 @@ impl<'s> Rows<'s> {
         Ok(self.txn.commit()?)
     }
 
-    /// Deletes the oldest change and its place by key.
+    /// Deletes the oldest change, and what is known of the row that it deleted and nobody made again.
     pub(crate) fn trim_change(&mut self, row_key: &[u8]) -> Result<(), StateError> {
         let Some(row) = self.tables.history.get(&self.txn, row_key)? else { return Ok(()) };
         self.hash.remove(history::TABLE.number.into(), row_key, row);
         self.progress.history_bytes -= (row_key.len() + row.len()) as u64;
-        let change = history::decode(row)?;
-        let (revision, _) = history::parse_row_key(row_key)?;
-        self.scratch.clear();
-        history::by_key_prefix(change.table as u16, &change.key, &mut self.scratch);
-        self.scratch.extend_from_slice(&revision.0.to_be_bytes());
-        self.tables.history_by_key.delete(&mut self.txn, &self.scratch)?;
+        let (link, change) = history::decode(history::parse_row_key(row_key)?, row)?;
         self.tables.history.delete(&mut self.txn, row_key)?;
+        let table = change.table as u16;
+        if change.after.is_none()
+            && gone::get(&self.tables, &self.txn, table, &change.key)?.is_some_and(|last| last.at == link.at)
+        {
+            gone::delete(&self.tables, &mut self.txn, table, &change.key)?;
+        }
         Ok(())
     }
 }
@@ -115,8 +117,8 @@ impl<'r, 's> Tx<'r, 's> {
         let rows = &mut *self.rows;
         rows.scratch.clear();
         T::encode_key(key, &mut rows.scratch);
-        let row = T::db(&rows.tables).get(&rows.txn, &rows.scratch)?;
-        row.map(|row| tables::decode(T::SPEC, Bytes::copy_from_slice(row))).transpose()
+        let Some(row) = T::db(&rows.tables).get(&rows.txn, &rows.scratch)? else { return Ok(None) };
+        tables::decode(T::SPEC, Bytes::copy_from_slice(Link::split(row)?.1)).map(Some)
     }
 
     /// Replaces a row by what `next` makes of it (`None` deletes it) and records the Change. Returns what
@@ -131,26 +133,60 @@ impl<'r, 's> Tx<'r, 's> {
     {
         let mut row_key = Vec::with_capacity(64);
         T::encode_key(&key, &mut row_key);
-        let db = T::db(&self.rows.tables);
-        let before_row = db.get(&self.rows.txn, &row_key)?.map(Bytes::copy_from_slice);
+        let rows = &mut *self.rows;
+        let (last, before_row) = match T::db(&rows.tables).get(&rows.txn, &row_key)? {
+            None => (None, None),
+            Some(row) => {
+                rows.hash.remove(T::SPEC.number.into(), &row_key, row);
+                let (last, record) = Link::split(row)?;
+                (Some(last), Some(Bytes::copy_from_slice(record)))
+            }
+        };
         let before = before_row.clone().map(|row| tables::decode::<T::Record>(T::SPEC, row)).transpose()?;
         let after = next(before.as_ref());
+        if before.is_none() && after.is_none() {
+            return Ok(None);
+        }
         let after_row = after.as_ref().map(|record| Bytes::from(record.encode_to_vec()));
-        match &after_row {
-            Some(row) => db.put(&mut self.rows.txn, &row_key, row)?,
-            None if before_row.is_none() => return Ok(None),
-            None => drop(db.delete(&mut self.rows.txn, &row_key)?),
-        }
-        let number = u32::from(T::SPEC.number);
-        if let Some(row) = &before_row {
-            self.rows.hash.remove(number, &row_key, row);
-        }
-        if let Some(row) = &after_row {
-            self.rows.hash.add(number, &row_key, row);
-        }
-        self.record(T::SPEC.number, row_key, before_row, after_row)?;
+        let link = self.write::<T>(&row_key, last, after_row.as_deref())?;
+        self.record(T::SPEC.number, row_key, &link, before_row, after_row)?;
         self.changes.push(T::change(key, before.clone(), after));
         Ok(before)
+    }
+
+    /// Writes or deletes a row of which there is a link if it is there, and returns the link of this change.
+    fn write<T: ObjectTable>(
+        &mut self,
+        row_key: &[u8],
+        last: Option<Link>,
+        record: Option<&[u8]>,
+    ) -> Result<Link, StateError> {
+        let at = Position { revision: self.revision, place: self.changes.len() as u32 };
+        let Rows { tables, txn, progress, hash, scratch } = &mut *self.rows;
+        let (db, number) = (T::db(tables), T::SPEC.number);
+        let gone = match last {
+            None => gone::get(tables, txn, number, row_key)?,
+            Some(_) => None,
+        };
+        let compacted = Revision(progress.compact_revision);
+        let link = Link::next(last.or(gone), at, compacted, |at| history::link(tables, txn, at))?;
+        match record {
+            None => {
+                db.delete(txn, row_key)?;
+                gone::put(tables, txn, number, row_key, &link)?;
+            }
+            Some(record) => {
+                scratch.clear();
+                link.encode(scratch);
+                scratch.extend_from_slice(record);
+                db.put(txn, row_key, scratch)?;
+                hash.add(number.into(), row_key, scratch);
+                if gone.is_some() {
+                    gone::delete(tables, txn, number, row_key)?;
+                }
+            }
+        }
+        Ok(link)
     }
 
     /// Appends a change to history.
@@ -158,26 +194,22 @@ impl<'r, 's> Tx<'r, 's> {
         &mut self,
         table: u16,
         key: Vec<u8>,
+        link: &Link,
         before: Option<Bytes>,
         after: Option<Bytes>,
     ) -> Result<(), StateError> {
-        let place = self.changes.len() as u32;
-        let rows = &mut *self.rows;
-        rows.scratch.clear();
-        history::by_key_prefix(table, &key, &mut rows.scratch);
-        rows.scratch.extend_from_slice(&self.revision.0.to_be_bytes());
-        rows.tables.history_by_key.put(&mut rows.txn, &rows.scratch, &place.to_be_bytes())?;
-
-        let time_ms = rows.progress.time_ms;
+        let Rows { tables, txn, progress, hash, scratch } = &mut *self.rows;
+        let time_ms = progress.time_ms;
         let record = ChangeRecord { table: table.into(), key: key.into(), before, after, time_ms };
-        rows.scratch.clear();
+        scratch.clear();
+        link.encode_without_position(scratch);
         // Encoding into a Vec can't run out of room.
-        record.encode_raw(&mut rows.scratch);
-        let row_key = history::row_key(self.revision, place);
-        rows.tables.history.put_with_flags(&mut rows.txn, PutFlags::APPEND, &row_key, &rows.scratch)?;
-        rows.hash.add(history::TABLE.number.into(), &row_key, &rows.scratch);
-        rows.progress.history_bytes += (row_key.len() + rows.scratch.len()) as u64;
-        self.bytes += rows.scratch.len();
+        record.encode_raw(scratch);
+        let row_key = history::row_key(link.at);
+        tables.history.put_with_flags(txn, PutFlags::APPEND, &row_key, scratch)?;
+        hash.add(history::TABLE.number.into(), &row_key, scratch);
+        progress.history_bytes += (row_key.len() + scratch.len()) as u64;
+        self.bytes += scratch.len();
         Ok(())
     }
 
