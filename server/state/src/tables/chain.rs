@@ -77,18 +77,20 @@ impl Link {
         Ok(Some(link))
     }
 
-    /// The last change of the chain up to a revision that is not compacted; `None` if that is compacted.
+    /// The last change of the chain up to a revision; `None` if that is compacted.
     pub(crate) fn last_until(
         self,
         revision: Revision,
         compacted: Revision,
         read: impl ReadLink,
     ) -> Result<Option<Self>, StateError> {
-        let last = match self.first_after(revision, &read)? {
-            None => Some(self).filter(|link| link.at.revision > compacted),
-            Some(later) => later.before(compacted, &read)?,
-        };
-        Ok(last)
+        if revision <= compacted {
+            return Ok(None);
+        }
+        match self.first_after(revision, &read)? {
+            None => Ok(Some(self).filter(|link| link.at.revision > compacted)),
+            Some(later) => later.before(compacted, &read),
+        }
     }
 
     /// The change before this one, unless it is compacted.
@@ -275,6 +277,7 @@ mod tests {
             assert!(p.revision > compacted);
             chain.read(p)
         };
+        assert_eq!(chain.last().last_until(Revision(3), compacted, read).unwrap(), None);
         for revision in compacted.0..10_000 {
             let (from, first) = (Revision(revision), chain.links[revision as usize / 2]);
             assert_eq!(chain.last().first_after(from, read).unwrap(), Some(first));
