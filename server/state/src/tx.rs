@@ -8,13 +8,14 @@ use heed::{PutFlags, RwTxn};
 use prost::Message;
 
 use crate::batch::{Batch, Change};
-use crate::command::{ChangeRecord, Progress};
+use crate::command::Progress;
 use crate::error::StateError;
 use crate::hash::StateHash;
 use crate::ids::{LogPosition, Revision};
 use crate::store::Store;
 use crate::tables::chain::{Link, Position};
-use crate::tables::{self, ObjectTable, Tables, gone, history, meta};
+use crate::tables::history::NewChange;
+use crate::tables::{self, ObjectTable, TableSpec, Tables, gone, history, meta};
 
 /// The transaction of a run of entries, and the counters that are written back when it commits.
 pub(crate) struct Rows<'s> {
@@ -22,7 +23,15 @@ pub(crate) struct Rows<'s> {
     pub(crate) tables: Tables,
     pub(crate) progress: Progress,
     pub(crate) hash: StateHash,
-    scratch: Vec<u8>,
+    buffers: Buffers,
+}
+
+/// What one write puts together, kept so that the next one need not allocate it.
+#[derive(Default)]
+struct Buffers {
+    row_key: Vec<u8>,
+    row: Vec<u8>,
+    change: Vec<u8>,
 }
 
 impl<'s> Rows<'s> {
@@ -30,7 +39,7 @@ impl<'s> Rows<'s> {
         let txn = store.env.write_txn()?;
         let progress = meta::progress(&store.tables, &txn)?;
         let hash = hash_of(&progress)?;
-        Ok(Self { txn, tables: store.tables, progress, hash, scratch: Vec::new() })
+        Ok(Self { txn, tables: store.tables, progress, hash, buffers: Buffers::default() })
     }
 
     /// Moves on to the next log entry.
@@ -115,9 +124,10 @@ impl<'r, 's> Tx<'r, 's> {
     /// Reads a row, seeing this Command's writes.
     pub(crate) fn get<T: ObjectTable>(&mut self, key: &T::Key) -> Result<Option<T::Record>, StateError> {
         let rows = &mut *self.rows;
-        rows.scratch.clear();
-        T::encode_key(key, &mut rows.scratch);
-        let Some(row) = T::db(&rows.tables).get(&rows.txn, &rows.scratch)? else { return Ok(None) };
+        let row_key = &mut rows.buffers.row_key;
+        row_key.clear();
+        T::encode_key(key, row_key);
+        let Some(row) = T::db(&rows.tables).get(&rows.txn, row_key)? else { return Ok(None) };
         tables::decode(T::SPEC, Bytes::copy_from_slice(Link::split(row)?.1)).map(Some)
     }
 
@@ -131,13 +141,13 @@ impl<'r, 's> Tx<'r, 's> {
     where
         T::Record: Clone,
     {
-        let mut row_key = Vec::with_capacity(64);
-        T::encode_key(&key, &mut row_key);
-        let rows = &mut *self.rows;
-        let (last, before_row) = match T::db(&rows.tables).get(&rows.txn, &row_key)? {
+        let Rows { tables, txn, hash, buffers: Buffers { row_key, .. }, .. } = &mut *self.rows;
+        row_key.clear();
+        T::encode_key(&key, row_key);
+        let (last, before_row) = match T::db(tables).get(txn, row_key)? {
             None => (None, None),
             Some(row) => {
-                rows.hash.remove(T::SPEC.number.into(), &row_key, row);
+                hash.remove(T::SPEC.number.into(), row_key, row);
                 let (last, record) = Link::split(row)?;
                 (Some(last), Some(Bytes::copy_from_slice(record)))
             }
@@ -147,22 +157,21 @@ impl<'r, 's> Tx<'r, 's> {
         if before.is_none() && after.is_none() {
             return Ok(None);
         }
-        let after_row = after.as_ref().map(|record| Bytes::from(record.encode_to_vec()));
-        let link = self.write::<T>(&row_key, last, after_row.as_deref())?;
-        self.record(T::SPEC.number, row_key, &link, before_row, after_row)?;
+        let link = self.write::<T>(last, after.as_ref())?;
+        self.record(T::SPEC, &link, before_row.as_deref(), after.is_some())?;
         self.changes.push(T::change(key, before.clone(), after));
         Ok(before)
     }
 
-    /// Writes or deletes a row of which there is a link if it is there, and returns the link of this change.
+    /// Writes or deletes the row of the key in the buffers, given its link if it is there. Leaves the record in the
+    /// buffers, and returns the link of this change.
     fn write<T: ObjectTable>(
         &mut self,
-        row_key: &[u8],
         last: Option<Link>,
-        record: Option<&[u8]>,
+        record: Option<&T::Record>,
     ) -> Result<Link, StateError> {
         let at = Position { revision: self.revision, place: self.changes.len() as u32 };
-        let Rows { tables, txn, progress, hash, scratch } = &mut *self.rows;
+        let Rows { tables, txn, progress, hash, buffers: Buffers { row_key, row, .. } } = &mut *self.rows;
         let (db, number) = (T::db(tables), T::SPEC.number);
         let gone = match last {
             None => gone::get(tables, txn, number, row_key)?,
@@ -170,46 +179,41 @@ impl<'r, 's> Tx<'r, 's> {
         };
         let compacted = Revision(progress.compact_revision);
         let link = Link::next(last.or(gone), at, compacted, |at| history::link(tables, txn, at))?;
-        match record {
-            None => {
-                db.delete(txn, row_key)?;
-                gone::put(tables, txn, number, row_key, &link)?;
-            }
-            Some(record) => {
-                scratch.clear();
-                link.encode(scratch);
-                scratch.extend_from_slice(record);
-                db.put(txn, row_key, scratch)?;
-                hash.add(number.into(), row_key, scratch);
-                if gone.is_some() {
-                    gone::delete(tables, txn, number, row_key)?;
-                }
-            }
+        let Some(record) = record else {
+            db.delete(txn, row_key)?;
+            gone::put(tables, txn, number, row_key, &link)?;
+            return Ok(link);
+        };
+        row.clear();
+        link.encode(row);
+        // Encoding into a Vec can't run out of room.
+        record.encode_raw(row);
+        db.put(txn, row_key, row)?;
+        hash.add(number.into(), row_key, row);
+        if gone.is_some() {
+            gone::delete(tables, txn, number, row_key)?;
         }
         Ok(link)
     }
 
-    /// Appends a change to history.
+    /// Appends the change of the row in the buffers to history.
     fn record(
         &mut self,
-        table: u16,
-        key: Vec<u8>,
+        table: TableSpec,
         link: &Link,
-        before: Option<Bytes>,
-        after: Option<Bytes>,
+        before: Option<&[u8]>,
+        is_there: bool,
     ) -> Result<(), StateError> {
-        let Rows { tables, txn, progress, hash, scratch } = &mut *self.rows;
-        let time_ms = progress.time_ms;
-        let record = ChangeRecord { table: table.into(), key: key.into(), before, after, time_ms };
-        scratch.clear();
-        link.encode_without_position(scratch);
-        // Encoding into a Vec can't run out of room.
-        record.encode_raw(scratch);
-        let row_key = history::row_key(link.at);
-        tables.history.put_with_flags(txn, PutFlags::APPEND, &row_key, scratch)?;
-        hash.add(history::TABLE.number.into(), &row_key, scratch);
-        progress.history_bytes += (row_key.len() + scratch.len()) as u64;
-        self.bytes += scratch.len();
+        let Rows { tables, txn, progress, hash, buffers: Buffers { row_key, row, change } } = &mut *self.rows;
+        let after = if is_there { Some(Link::split(row)?.1) } else { None };
+        let new = NewChange { table: table.number, key: row_key, before, after, time_ms: progress.time_ms };
+        change.clear();
+        new.encode(link, change);
+        let change_key = history::row_key(link.at);
+        tables.history.put_with_flags(txn, PutFlags::APPEND, &change_key, change)?;
+        hash.add(history::TABLE.number.into(), &change_key, change);
+        progress.history_bytes += (change_key.len() + change.len()) as u64;
+        self.bytes += change.len();
         Ok(())
     }
 

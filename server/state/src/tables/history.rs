@@ -9,6 +9,7 @@
 use bytes::Bytes;
 use heed::RoTxn;
 use prost::Message;
+use prost::encoding::{self, WireType};
 
 use super::chain::{Link, Position};
 use super::{TableSpec, Tables};
@@ -18,6 +19,30 @@ use crate::ids::Revision;
 
 /// The changes, by revision.
 pub const TABLE: TableSpec = TableSpec { number: 3, name: "history" };
+
+/// A change as it is written: the same bytes as a [`ChangeRecord`], made of what the writer has at hand.
+pub(crate) struct NewChange<'c> {
+    pub(crate) table: u16,
+    pub(crate) key: &'c [u8],
+    pub(crate) before: Option<&'c [u8]>,
+    pub(crate) after: Option<&'c [u8]>,
+    pub(crate) time_ms: u64,
+}
+
+impl NewChange<'_> {
+    /// Appends the row.
+    pub(crate) fn encode(&self, link: &Link, into: &mut Vec<u8>) {
+        link.encode_without_position(into);
+        encoding::uint32::encode(1, &self.table.into(), into);
+        for (tag, bytes) in [(2, Some(self.key)), (3, self.before), (4, self.after)] {
+            let Some(bytes) = bytes else { continue };
+            encoding::encode_key(tag, WireType::LengthDelimited, into);
+            encoding::encode_varint(bytes.len() as u64, into);
+            into.extend_from_slice(bytes);
+        }
+        encoding::uint64::encode(5, &self.time_ms, into);
+    }
+}
 
 /// Bytes of a row key.
 pub(crate) const ROW_KEY_BYTES: usize = 12;
@@ -63,4 +88,31 @@ pub(crate) fn decode(at: Position, row: &[u8]) -> Result<(Link, ChangeRecord), S
     // One copy for the whole record; its keys and rows are slices of it.
     let record = ChangeRecord::decode(Bytes::copy_from_slice(record));
     Ok((link, record.map_err(|e| StateError::corrupt(TABLE.name, e.to_string()))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_change_is_a_record() {
+        let at = Position { revision: Revision(7), place: 1 };
+        let link = Link::next(None, at, Revision(0), |_| panic!("there is nothing to read")).unwrap();
+        for (before, after) in
+            [(None, Some(&b"after"[..])), (Some(&b""[..]), Some(b"")), (Some(b"before"), None)]
+        {
+            let new = NewChange { table: 2, key: b"key", before, after, time_ms: 300 };
+            let mut row = Vec::new();
+            new.encode(&link, &mut row);
+            let record = ChangeRecord {
+                table: 2,
+                key: Bytes::from_static(b"key"),
+                before: before.map(Bytes::copy_from_slice),
+                after: after.map(Bytes::copy_from_slice),
+                time_ms: 300,
+            };
+            assert_eq!(decode(at, &row).unwrap(), (link, record.clone()));
+            assert!(row.ends_with(&record.encode_to_vec()));
+        }
+    }
 }
