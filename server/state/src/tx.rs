@@ -38,7 +38,7 @@ impl<'s> Rows<'s> {
     pub(crate) fn begin(store: &'s Store) -> Result<Self, StateError> {
         let txn = store.env.write_txn()?;
         let progress = meta::progress(&store.tables, &txn)?;
-        let hash = hash_of(&progress)?;
+        let hash = StateHash::of(&progress);
         Ok(Self { txn, tables: store.tables, progress, hash, buffers: Buffers::default() })
     }
 
@@ -61,7 +61,7 @@ impl<'s> Rows<'s> {
     }
 
     pub(crate) fn commit(mut self) -> Result<(), StateError> {
-        self.progress.hash = self.hash.to_bytes().to_vec().into();
+        self.hash.write_to(&mut self.progress);
         meta::put_progress(&self.tables, &mut self.txn, &self.progress)?;
         Ok(self.txn.commit()?)
     }
@@ -81,15 +81,6 @@ impl<'s> Rows<'s> {
         }
         Ok(())
     }
-}
-
-/// The hash that a Progress carries.
-pub(crate) fn hash_of(progress: &Progress) -> Result<StateHash, StateError> {
-    if progress.hash.is_empty() {
-        return Ok(StateHash::default());
-    }
-    StateHash::from_bytes(&progress.hash)
-        .ok_or_else(|| StateError::corrupt("meta", "the state hash is malformed"))
 }
 
 /// One Command's writes, all under the next revision.

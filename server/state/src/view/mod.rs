@@ -14,7 +14,6 @@ use crate::ids::{Key, LogPosition, Namespace, Revision};
 use crate::store::Store;
 use crate::tables::chain::{Link, Position};
 use crate::tables::{self, gone, history, idempotency, kv};
-use crate::tx::hash_of;
 
 mod changes;
 mod list;
@@ -54,8 +53,10 @@ pub enum Direction {
 }
 
 impl View {
-    pub(crate) fn new(store: Arc<Store>, txn: RoTxn<'static, WithoutTls>, progress: Progress) -> Self {
-        Self { store, txn, progress }
+    pub(crate) fn begin(store: Arc<Store>) -> Result<Self, StateError> {
+        let txn = store.env.clone().static_read_txn()?;
+        let progress = store.progress(&txn)?;
+        Ok(Self { store, txn, progress })
     }
 
     /// The store's revision.
@@ -91,11 +92,9 @@ impl View {
     }
 
     /// The hash of the whole state.
-    ///
-    /// # Errors
-    /// [`StateError::Corrupt`] when the one that is stored is malformed.
-    pub fn hash(&self) -> Result<StateHash, StateError> {
-        hash_of(&self.progress)
+    #[must_use]
+    pub fn hash(&self) -> StateHash {
+        StateHash::of(&self.progress)
     }
 
     /// Number of KV entries in all namespaces.
