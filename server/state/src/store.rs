@@ -141,8 +141,8 @@ pub fn judge(options: &StoreOptions) -> Result<Origin, StateError> {
 /// Opens the store, or makes it.
 ///
 /// # Errors
-/// [`StateError::Newer`], [`StateError::Unreleased`], [`StateError::Corrupt`] or [`StateError::Lmdb`] for data that cannot be used, which
-/// is left as it was; [`StateError::InUse`] when this process has it open already.
+/// [`StateError::Newer`], [`StateError::Unreleased`], [`StateError::Corrupt`] or [`StateError::Lmdb`] for data that
+/// cannot be used, which is left as it was; [`StateError::InUse`] when this process has it open already.
 pub fn open(options: StoreOptions) -> Result<(State, StateWriter, Origin), StateError> {
     fs::create_dir_all(&options.dir).map_err(StateError::file(&options.dir))?;
     let (mut marker, origin) = marker::judge(&options)?;
