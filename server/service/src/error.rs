@@ -227,6 +227,7 @@ impl ServiceError {
                 StateError::Lmdb(_)
                 | StateError::File { .. }
                 | StateError::Newer { .. }
+                | StateError::Unreleased { .. }
                 | StateError::InUse
                 | StateError::OutOfOrder { .. },
             ) => Shape::new(Internal, "STORAGE_FAILED"),
@@ -359,6 +360,7 @@ fn state_message(error: &StateError) -> String {
         StateError::Lmdb(_)
         | StateError::File { .. }
         | StateError::Newer { .. }
+        | StateError::Unreleased { .. }
         | StateError::InUse
         | StateError::OutOfOrder { .. } => STORAGE_FAILED.to_owned(),
     }

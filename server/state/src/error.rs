@@ -37,6 +37,15 @@ pub enum StateError {
         /// The newest that this binary knows.
         known: u32,
     },
+    /// The data was written before the first release.
+    #[error(
+        "the state store has format {found}, which only builds before the first release wrote, and which no release \
+         reads: read the data out with that build, and begin with an empty directory"
+    )]
+    Unreleased {
+        /// The format found.
+        found: u32,
+    },
     /// Another open store of this process uses the same directory.
     #[error("the state store is already open")]
     InUse,

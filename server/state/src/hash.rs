@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::command::Progress;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 /// The sum, modulo 2^128, of the hashes of all rows (a multiset hash): equal states have equal hashes
@@ -20,14 +21,13 @@ impl StateHash {
         self.0 = self.0.wrapping_sub(row_hash(table, key, row));
     }
 
-    /// The hash as it is stored.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; 16] {
-        self.0.to_be_bytes()
+    /// The hash that a Progress carries.
+    pub(crate) fn of(progress: &Progress) -> Self {
+        Self(u128::from(progress.hash_high) << 64 | u128::from(progress.hash_low))
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(|b| Self(u128::from_be_bytes(b)))
+    pub(crate) fn write_to(self, progress: &mut Progress) {
+        (progress.hash_high, progress.hash_low) = ((self.0 >> 64) as u64, self.0 as u64);
     }
 }
 

@@ -108,7 +108,7 @@ impl Key {
     /// Parses what a caller sent.
     ///
     /// # Errors
-    /// [`NameError`] unless it has 1 to 1,024 bytes and no NUL (which ends a key inside of table rows).
+    /// [`NameError`] unless it has 1 to 1,024 bytes and no NUL (which ends names inside of row keys).
     pub fn parse(text: &str) -> Result<Self, NameError> {
         Self::check(text)?;
         Ok(Self(Arc::from(text)))

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 
 use heed::CompactionOption;
 
@@ -10,6 +11,8 @@ use crate::hash::StateHash;
 use crate::ids::{LogPosition, Revision};
 use crate::room::Room;
 use crate::store::{self, Persistence, State, StateWriter, Store, StoreOptions};
+use crate::tables::meta;
+use crate::view::View;
 
 /// The file that LMDB keeps a state in, and so the name of a copy of it.
 pub const DATA: &str = "data.mdb";
@@ -53,10 +56,10 @@ pub fn inspect(dir: &Path, map_bytes: usize) -> Result<SnapshotContent, StateErr
     };
     let store = Store::open(dir, &options)?;
     let txn = store.env.clone().static_read_txn()?;
-    let progress = crate::tables::meta::progress(&store.tables, &txn)?;
-    let membership = crate::tables::meta::membership(&store.tables, &txn)?;
-    let view = crate::view::View::new(std::sync::Arc::new(store), txn, progress);
-    Ok(SnapshotContent { applied: view.applied(), revision: view.revision(), hash: view.hash()?, membership })
+    let membership = meta::membership(&store.tables, &txn)?;
+    drop(txn);
+    let view = View::begin(Arc::new(store))?;
+    Ok(SnapshotContent { applied: view.applied(), revision: view.revision(), hash: view.hash(), membership })
 }
 
 impl StateWriter {

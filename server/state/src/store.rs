@@ -11,7 +11,7 @@ use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
 
 use crate::apply;
 use crate::batch::Batch;
-use crate::command::{CommandGroup, Outcome};
+use crate::command::{CommandGroup, Outcome, Progress};
 use crate::error::StateError;
 use crate::hash::StateHash;
 use crate::ids::LogPosition;
@@ -106,6 +106,14 @@ pub(crate) struct Store {
     pub(crate) tables: Tables,
     pub(crate) dir: PathBuf,
     pub(crate) page_bytes: u64,
+    seen: ArcSwap<Seen>,
+}
+
+/// The progress that a commit of LMDB has, by the commit's transaction id: 0 is the empty environment's.
+#[derive(Default)]
+struct Seen {
+    commit: usize,
+    progress: Progress,
 }
 
 /// Reads the state. Clones read the same store.
@@ -133,8 +141,8 @@ pub fn judge(options: &StoreOptions) -> Result<Origin, StateError> {
 /// Opens the store, or makes it.
 ///
 /// # Errors
-/// [`StateError::Newer`], [`StateError::Corrupt`] or [`StateError::Lmdb`] for data that cannot be used, which
-/// is left as it was; [`StateError::InUse`] when this process has it open already.
+/// [`StateError::Newer`], [`StateError::Unreleased`], [`StateError::Corrupt`] or [`StateError::Lmdb`] for data that
+/// cannot be used, which is left as it was; [`StateError::InUse`] when this process has it open already.
 pub fn open(options: StoreOptions) -> Result<(State, StateWriter, Origin), StateError> {
     fs::create_dir_all(&options.dir).map_err(StateError::file(&options.dir))?;
     let (mut marker, origin) = marker::judge(&options)?;
@@ -183,7 +191,20 @@ impl Store {
             .ok_or_else(|| StateError::corrupt("meta", "the tables could not be opened"))?;
         let tables = Tables::from(tables);
         let page_bytes = page_bytes(&env, &tables)?;
-        Ok(Self { env, tables, dir: dir.to_owned(), page_bytes })
+        Ok(Self { env, tables, dir: dir.to_owned(), page_bytes, seen: ArcSwap::default() })
+    }
+
+    /// The progress as a transaction sees it; read and decoded once for all that see the same commit.
+    pub(crate) fn progress(&self, txn: &RoTxn<'_, WithoutTls>) -> Result<Progress, StateError> {
+        let (seen, commit) = (self.seen.load(), txn.id());
+        if seen.commit == commit {
+            return Ok(seen.progress);
+        }
+        let progress = meta::progress(&self.tables, txn)?;
+        if seen.commit < commit {
+            self.seen.store(Arc::new(Seen { commit, progress }));
+        }
+        Ok(progress)
     }
 }
 
@@ -224,10 +245,7 @@ impl State {
     /// # Errors
     /// [`StateError`] when the store is broken.
     pub fn view(&self) -> Result<View, StateError> {
-        let store = self.current.load_full();
-        let txn: RoTxn<'static, WithoutTls> = store.env.clone().static_read_txn()?;
-        let progress = meta::progress(&store.tables, &txn)?;
-        Ok(View::new(store, txn, progress))
+        View::begin(self.current.load_full())
     }
 
     /// The position of the last applied entry; zeros for an empty or unreadable store.
@@ -300,7 +318,7 @@ impl StateWriter {
     /// # Errors
     /// [`StateError`] when the store is broken.
     pub fn hash(&self) -> Result<StateHash, StateError> {
-        self.state.view()?.hash()
+        Ok(self.state.view()?.hash())
     }
 
     /// Syncs the state and marks it as closed cleanly, so that the next opening need not rebuild it.

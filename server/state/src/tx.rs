@@ -8,12 +8,14 @@ use heed::{PutFlags, RwTxn};
 use prost::Message;
 
 use crate::batch::{Batch, Change};
-use crate::command::{ChangeRecord, Progress};
+use crate::command::Progress;
 use crate::error::StateError;
 use crate::hash::StateHash;
 use crate::ids::{LogPosition, Revision};
 use crate::store::Store;
-use crate::tables::{self, ObjectTable, Tables, history, meta};
+use crate::tables::chain::{Link, Position};
+use crate::tables::history::NewChange;
+use crate::tables::{self, ObjectTable, TableSpec, Tables, gone, history, meta};
 
 /// The transaction of a run of entries, and the counters that are written back when it commits.
 pub(crate) struct Rows<'s> {
@@ -21,15 +23,23 @@ pub(crate) struct Rows<'s> {
     pub(crate) tables: Tables,
     pub(crate) progress: Progress,
     pub(crate) hash: StateHash,
-    scratch: Vec<u8>,
+    buffers: Buffers,
+}
+
+/// What one write puts together, kept so that the next one need not allocate it.
+#[derive(Default)]
+struct Buffers {
+    row_key: Vec<u8>,
+    row: Vec<u8>,
+    change: Vec<u8>,
 }
 
 impl<'s> Rows<'s> {
     pub(crate) fn begin(store: &'s Store) -> Result<Self, StateError> {
         let txn = store.env.write_txn()?;
         let progress = meta::progress(&store.tables, &txn)?;
-        let hash = hash_of(&progress)?;
-        Ok(Self { txn, tables: store.tables, progress, hash, scratch: Vec::new() })
+        let hash = StateHash::of(&progress);
+        Ok(Self { txn, tables: store.tables, progress, hash, buffers: Buffers::default() })
     }
 
     /// Moves on to the next log entry.
@@ -51,34 +61,26 @@ impl<'s> Rows<'s> {
     }
 
     pub(crate) fn commit(mut self) -> Result<(), StateError> {
-        self.progress.hash = self.hash.to_bytes().to_vec().into();
+        self.hash.write_to(&mut self.progress);
         meta::put_progress(&self.tables, &mut self.txn, &self.progress)?;
         Ok(self.txn.commit()?)
     }
 
-    /// Deletes the oldest change and its place by key.
+    /// Deletes the oldest change, and what is known of the row that it deleted and nobody made again.
     pub(crate) fn trim_change(&mut self, row_key: &[u8]) -> Result<(), StateError> {
         let Some(row) = self.tables.history.get(&self.txn, row_key)? else { return Ok(()) };
         self.hash.remove(history::TABLE.number.into(), row_key, row);
         self.progress.history_bytes -= (row_key.len() + row.len()) as u64;
-        let change = history::decode(row)?;
-        let (revision, _) = history::parse_row_key(row_key)?;
-        self.scratch.clear();
-        history::by_key_prefix(change.table as u16, &change.key, &mut self.scratch);
-        self.scratch.extend_from_slice(&revision.0.to_be_bytes());
-        self.tables.history_by_key.delete(&mut self.txn, &self.scratch)?;
+        let (link, change) = history::decode(history::parse_row_key(row_key)?, row)?;
         self.tables.history.delete(&mut self.txn, row_key)?;
+        let table = change.table as u16;
+        if change.after.is_none()
+            && gone::get(&self.tables, &self.txn, table, &change.key)?.is_some_and(|last| last.at == link.at)
+        {
+            gone::delete(&self.tables, &mut self.txn, table, &change.key)?;
+        }
         Ok(())
     }
-}
-
-/// The hash that a Progress carries.
-pub(crate) fn hash_of(progress: &Progress) -> Result<StateHash, StateError> {
-    if progress.hash.is_empty() {
-        return Ok(StateHash::default());
-    }
-    StateHash::from_bytes(&progress.hash)
-        .ok_or_else(|| StateError::corrupt("meta", "the state hash is malformed"))
 }
 
 /// One Command's writes, all under the next revision.
@@ -113,10 +115,11 @@ impl<'r, 's> Tx<'r, 's> {
     /// Reads a row, seeing this Command's writes.
     pub(crate) fn get<T: ObjectTable>(&mut self, key: &T::Key) -> Result<Option<T::Record>, StateError> {
         let rows = &mut *self.rows;
-        rows.scratch.clear();
-        T::encode_key(key, &mut rows.scratch);
-        let row = T::db(&rows.tables).get(&rows.txn, &rows.scratch)?;
-        row.map(|row| tables::decode(T::SPEC, Bytes::copy_from_slice(row))).transpose()
+        let row_key = &mut rows.buffers.row_key;
+        row_key.clear();
+        T::encode_key(key, row_key);
+        let Some(row) = T::db(&rows.tables).get(&rows.txn, row_key)? else { return Ok(None) };
+        tables::decode(T::SPEC, Bytes::copy_from_slice(Link::split(row)?.1)).map(Some)
     }
 
     /// Replaces a row by what `next` makes of it (`None` deletes it) and records the Change. Returns what
@@ -129,55 +132,79 @@ impl<'r, 's> Tx<'r, 's> {
     where
         T::Record: Clone,
     {
-        let mut row_key = Vec::with_capacity(64);
-        T::encode_key(&key, &mut row_key);
-        let db = T::db(&self.rows.tables);
-        let before_row = db.get(&self.rows.txn, &row_key)?.map(Bytes::copy_from_slice);
+        let Rows { tables, txn, hash, buffers: Buffers { row_key, .. }, .. } = &mut *self.rows;
+        row_key.clear();
+        T::encode_key(&key, row_key);
+        let (last, before_row) = match T::db(tables).get(txn, row_key)? {
+            None => (None, None),
+            Some(row) => {
+                hash.remove(T::SPEC.number.into(), row_key, row);
+                let (last, record) = Link::split(row)?;
+                (Some(last), Some(Bytes::copy_from_slice(record)))
+            }
+        };
         let before = before_row.clone().map(|row| tables::decode::<T::Record>(T::SPEC, row)).transpose()?;
         let after = next(before.as_ref());
-        let after_row = after.as_ref().map(|record| Bytes::from(record.encode_to_vec()));
-        match &after_row {
-            Some(row) => db.put(&mut self.rows.txn, &row_key, row)?,
-            None if before_row.is_none() => return Ok(None),
-            None => drop(db.delete(&mut self.rows.txn, &row_key)?),
+        if before.is_none() && after.is_none() {
+            return Ok(None);
         }
-        let number = u32::from(T::SPEC.number);
-        if let Some(row) = &before_row {
-            self.rows.hash.remove(number, &row_key, row);
-        }
-        if let Some(row) = &after_row {
-            self.rows.hash.add(number, &row_key, row);
-        }
-        self.record(T::SPEC.number, row_key, before_row, after_row)?;
+        let link = self.write::<T>(last, after.as_ref())?;
+        self.record(T::SPEC, &link, before_row.as_deref(), after.is_some())?;
         self.changes.push(T::change(key, before.clone(), after));
         Ok(before)
     }
 
-    /// Appends a change to history.
+    /// Writes or deletes the row of the key in the buffers, given its link if it is there. Leaves the record in the
+    /// buffers, and returns the link of this change.
+    fn write<T: ObjectTable>(
+        &mut self,
+        last: Option<Link>,
+        record: Option<&T::Record>,
+    ) -> Result<Link, StateError> {
+        let at = Position { revision: self.revision, place: self.changes.len() as u32 };
+        let Rows { tables, txn, progress, hash, buffers: Buffers { row_key, row, .. } } = &mut *self.rows;
+        let (db, number) = (T::db(tables), T::SPEC.number);
+        let gone = match last {
+            None => gone::get(tables, txn, number, row_key)?,
+            Some(_) => None,
+        };
+        let compacted = Revision(progress.compact_revision);
+        let link = Link::next(last.or(gone), at, compacted, |at| history::link(tables, txn, at))?;
+        let Some(record) = record else {
+            db.delete(txn, row_key)?;
+            gone::put(tables, txn, number, row_key, &link)?;
+            return Ok(link);
+        };
+        row.clear();
+        link.encode(row);
+        // Encoding into a Vec can't run out of room.
+        record.encode_raw(row);
+        db.put(txn, row_key, row)?;
+        hash.add(number.into(), row_key, row);
+        if gone.is_some() {
+            gone::delete(tables, txn, number, row_key)?;
+        }
+        Ok(link)
+    }
+
+    /// Appends the change of the row in the buffers to history.
     fn record(
         &mut self,
-        table: u16,
-        key: Vec<u8>,
-        before: Option<Bytes>,
-        after: Option<Bytes>,
+        table: TableSpec,
+        link: &Link,
+        before: Option<&[u8]>,
+        is_there: bool,
     ) -> Result<(), StateError> {
-        let place = self.changes.len() as u32;
-        let rows = &mut *self.rows;
-        rows.scratch.clear();
-        history::by_key_prefix(table, &key, &mut rows.scratch);
-        rows.scratch.extend_from_slice(&self.revision.0.to_be_bytes());
-        rows.tables.history_by_key.put(&mut rows.txn, &rows.scratch, &place.to_be_bytes())?;
-
-        let time_ms = rows.progress.time_ms;
-        let record = ChangeRecord { table: table.into(), key: key.into(), before, after, time_ms };
-        rows.scratch.clear();
-        // Encoding into a Vec can't run out of room.
-        record.encode_raw(&mut rows.scratch);
-        let row_key = history::row_key(self.revision, place);
-        rows.tables.history.put_with_flags(&mut rows.txn, PutFlags::APPEND, &row_key, &rows.scratch)?;
-        rows.hash.add(history::TABLE.number.into(), &row_key, &rows.scratch);
-        rows.progress.history_bytes += (row_key.len() + rows.scratch.len()) as u64;
-        self.bytes += rows.scratch.len();
+        let Rows { tables, txn, progress, hash, buffers: Buffers { row_key, row, change } } = &mut *self.rows;
+        let after = if is_there { Some(Link::split(row)?.1) } else { None };
+        let new = NewChange { table: table.number, key: row_key, before, after, time_ms: progress.time_ms };
+        change.clear();
+        new.encode(link, change);
+        let change_key = history::row_key(link.at);
+        tables.history.put_with_flags(txn, PutFlags::APPEND, &change_key, change)?;
+        hash.add(history::TABLE.number.into(), &change_key, change);
+        progress.history_bytes += (change_key.len() + change.len()) as u64;
+        self.bytes += change.len();
         Ok(())
     }
 

@@ -79,7 +79,7 @@ impl Member {
     }
 
     pub fn hash(&self) -> String {
-        self.state.view().unwrap().hash().unwrap().to_string()
+        self.state.view().unwrap().hash().to_string()
     }
 }
 

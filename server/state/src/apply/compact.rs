@@ -25,7 +25,7 @@ pub(super) fn trim(rows: &mut Rows<'_>, trim: &TrimHistory) -> Result<Outcome, S
     let mut deleted = 0;
     let mut more = false;
     while let Some((row_key, _)) = rows.tables.history.first(&rows.txn)? {
-        if history::parse_row_key(row_key)?.0.0 > rows.progress.compact_revision {
+        if history::parse_row_key(row_key)?.revision.0 > rows.progress.compact_revision {
             break;
         }
         if deleted == u64::from(trim.max_rows) {

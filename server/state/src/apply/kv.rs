@@ -13,6 +13,7 @@ use crate::command::{
 };
 use crate::error::StateError;
 use crate::ids::{Key, Namespace};
+use crate::tables::chain::Link;
 use crate::tables::kv::{self, Kv};
 use crate::tx::Tx;
 
@@ -268,7 +269,7 @@ fn carry_out_list(
     Ok(result)
 }
 
-/// Visits the rows of a span in key order until `visit` says to stop.
+/// Visits the records of a span in key order until `visit` says to stop.
 fn scan(
     tx: &Tx<'_, '_>,
     namespace: &Namespace,
@@ -280,7 +281,7 @@ fn scan(
     let rows = tx.rows();
     for row in rows.tables.kv.range(&rows.txn, &bounds)? {
         let (row_key, row) = row?;
-        if !visit(kv::key_of(row_key)?, row)? {
+        if !visit(kv::key_of(row_key)?, Link::split(row)?.1)? {
             break;
         }
     }

@@ -1,5 +1,5 @@
 //! `kv`: the present entries. Row key: namespace, NUL, key. Neither may contain a NUL, so rows are ordered by
-//! namespace, then by key, byte by byte.
+//! namespace, then by key, byte by byte. Row: the link of the last change, the record.
 //!
 //! Invariants: `create_revision <= mod_revision <=` the store's revision; `version >= 1`, and it is 1 exactly
 //! when the two revisions are equal.
@@ -15,7 +15,7 @@ use crate::ids::{Key, Namespace};
 /// The table.
 pub const TABLE: TableSpec = TableSpec { number: 2, name: "kv" };
 
-/// Ends the namespace, and the key where something follows it.
+/// Ends the namespace, and other names that something follows in a row key.
 pub(crate) const END: u8 = 0;
 
 pub(crate) struct Kv;

@@ -14,8 +14,9 @@ use crate::ids::LogPosition;
 
 /// The table.
 pub const TABLE: TableSpec = TableSpec { number: 1, name: "meta" };
-/// Version of all tables' rows. Data with a greater one is refused; data with a smaller one is migrated.
-pub const FORMAT: u32 = 1;
+/// Version of all tables' rows. Data with a greater one is refused; data with a smaller one is migrated, but for 1,
+/// which no release has written.
+pub const FORMAT: u32 = 2;
 
 const KEY_FORMAT: &[u8] = b"format";
 const KEY_PROGRESS: &[u8] = b"progress";
@@ -30,6 +31,7 @@ pub(crate) fn check_format<'e>(db: &Database<'e, Raw, Raw>, txn: &mut RwTxn<'e>)
     match found.map_err(|_| StateError::corrupt(TABLE.name, "the format is not a number"))? {
         FORMAT => Ok(()),
         0 => Err(StateError::corrupt(TABLE.name, "the format is 0")),
+        1 => Err(StateError::Unreleased { found: 1 }),
         found => Err(StateError::Newer { found, known: FORMAT }),
     }
 }

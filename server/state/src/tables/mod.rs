@@ -1,7 +1,8 @@
 //! All tables of the store, in one list, and the two kinds they come in.
 //!
 //! An *object table* holds what users see; `Tx` records a Change for every row of it that changes, and
-//! readers can follow it. The others are bookkeeping of the store itself. Numbers are never reused.
+//! readers can follow it; each row of one begins with the [`chain::Link`] of its last change. The others are
+//! bookkeeping of the store itself. Numbers are never reused.
 
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
@@ -10,6 +11,8 @@ use heed::{Database, DatabaseOpener, RwTxn, WithoutTls};
 use crate::batch::Change;
 use crate::error::StateError;
 
+pub(crate) mod chain;
+pub mod gone;
 pub mod history;
 pub mod idempotency;
 pub mod kv;
@@ -26,7 +29,7 @@ pub struct TableSpec {
 
 /// Every table there is, in the order of [`Tables`].
 pub const ALL: [TableSpec; 6] =
-    [meta::TABLE, kv::TABLE, history::TABLE, history::BY_KEY, idempotency::TABLE, idempotency::BY_AGE];
+    [meta::TABLE, kv::TABLE, history::TABLE, gone::TABLE, idempotency::TABLE, idempotency::BY_AGE];
 
 /// Room for tables to come, fixed because LMDB wants to know when it is opened.
 pub(crate) const MAX_TABLES: u32 = 64;
@@ -40,14 +43,14 @@ pub(crate) struct Tables {
     pub(crate) meta: Db,
     pub(crate) kv: Db,
     pub(crate) history: Db,
-    pub(crate) history_by_key: Db,
+    pub(crate) gone: Db,
     pub(crate) idempotency: Db,
     pub(crate) idempotency_by_age: Db,
 }
 
 impl From<[Db; ALL.len()]> for Tables {
-    fn from([meta, kv, history, history_by_key, idempotency, idempotency_by_age]: [Db; ALL.len()]) -> Self {
-        Self { meta, kv, history, history_by_key, idempotency, idempotency_by_age }
+    fn from([meta, kv, history, gone, idempotency, idempotency_by_age]: [Db; ALL.len()]) -> Self {
+        Self { meta, kv, history, gone, idempotency, idempotency_by_age }
     }
 }
 
@@ -57,7 +60,7 @@ pub(crate) trait ObjectTable {
     const SPEC: TableSpec;
     /// What names a row.
     type Key;
-    /// What a row holds.
+    /// What a row holds, behind its link.
     type Record: prost::Message + Default;
 
     /// The table among the open ones.
@@ -88,7 +91,7 @@ pub(crate) fn check_format<'e>(
     meta::check_format(meta, txn)
 }
 
-/// Decodes a row.
+/// Decodes the record of a row.
 pub(crate) fn decode<M: prost::Message + Default>(table: TableSpec, row: Bytes) -> Result<M, StateError> {
     M::decode(row).map_err(|e| StateError::corrupt(table.name, format!("a row does not decode: {e}")))
 }

@@ -10,6 +10,7 @@ use crate::batch::{Batch, Change};
 use crate::command::KvRecord;
 use crate::error::StateError;
 use crate::ids::{Key, Namespace, Revision};
+use crate::tables::chain::{Link, Position};
 use crate::tables::{self, Tables, history, kv};
 
 /// Which versions of a key to read.
@@ -59,55 +60,67 @@ impl View {
     pub fn kv_versions(&self, query: &VersionsQuery<'_>) -> Result<Versions, StateError> {
         let mut row_key = Vec::with_capacity(64);
         kv::row_key(query.namespace, query.key.as_str().as_bytes(), &mut row_key);
-        let mut first = self.compact_revision().next();
-        let mut last = query.until;
-        match (query.after, query.direction) {
-            (Some(after), Direction::Ascending) => first = first.max(after.next()),
-            (Some(after), Direction::Descending) => last = last.min(Revision(after.0.saturating_sub(1))),
-            (None, _) => {}
-        }
         let mut page = Versions::default();
-        if first > last {
-            return Ok(page);
-        }
-        let bound = |revision: Revision| {
-            let mut by_key = Vec::with_capacity(row_key.len() + 16);
-            history::by_key_prefix(kv::TABLE.number, &row_key, &mut by_key);
-            by_key.extend_from_slice(&revision.0.to_be_bytes());
-            by_key
-        };
-        let (from, to) = (bound(first), bound(last));
-        let bounds = (Bound::Included(&from[..]), Bound::Included(&to[..]));
-        let by_key = self.store.tables.history_by_key;
+        let Some(head) = self.head(&row_key)? else { return Ok(page) };
+        let compacted = self.compact_revision();
+        let last_until = |revision| head.link.last_until(revision, compacted, |at| self.link(at));
         match query.direction {
-            Direction::Ascending => {
-                self.collect_versions(by_key.range(&self.txn, &bounds)?, query, &mut page)?
-            }
             Direction::Descending => {
-                self.collect_versions(by_key.rev_range(&self.txn, &bounds)?, query, &mut page)?
+                let until = match query.after {
+                    Some(after) => query.until.min(Revision(after.0.saturating_sub(1))),
+                    None => query.until,
+                };
+                let mut next = last_until(until)?;
+                self.collect_versions(query, &mut page, || {
+                    let link = next.take();
+                    next = link.map_or(Ok(None), |link| link.before(compacted, |at| self.link(at)))?;
+                    Ok(link)
+                })?;
+            }
+            Direction::Ascending => {
+                if let Some(last) = last_until(query.until)? {
+                    let mut links = self.ascending_links(last, query)?;
+                    self.collect_versions(query, &mut page, || Ok(links.pop()))?;
+                }
             }
         }
         Ok(page)
     }
 
-    fn collect_versions<'t>(
+    /// The links of a page in ascending order, and one more if there is one; the first of them last.
+    fn ascending_links(&self, last: Link, query: &VersionsQuery<'_>) -> Result<Vec<Link>, StateError> {
+        let compacted = self.compact_revision();
+        let after = query.after.unwrap_or(compacted).max(compacted);
+        let Some(first) = last.first_after(after, |at| self.link(at))? else { return Ok(Vec::new()) };
+        let depth = last.depth.min(first.depth.saturating_add(query.limit as u64));
+        let mut link = last.at_depth(depth, |at| self.link(at))?;
+        let mut links = vec![link];
+        while link.depth > first.depth
+            && let Some(before) = link.before(compacted, |at| self.link(at))?
+        {
+            link = before;
+            links.push(link);
+        }
+        Ok(links)
+    }
+
+    fn collect_versions(
         &self,
-        rows: impl Iterator<Item = heed::Result<(&'t [u8], &'t [u8])>>,
         query: &VersionsQuery<'_>,
         page: &mut Versions,
+        mut next: impl FnMut() -> Result<Option<Link>, StateError>,
     ) -> Result<(), StateError> {
         let mut bytes = 0;
-        for row in rows {
+        while let Some(link) = next()? {
             if page.versions.len() == query.limit || bytes >= query.max_bytes {
                 page.more = true;
                 break;
             }
-            let (by_key, place) = row?;
-            let revision = history::parse_by_key(by_key)?.1;
-            let change = history::change(&self.store.tables, &self.txn, revision, place)?;
+            let change = history::change(&self.store.tables, &self.txn, link.at)?;
             let record: Option<KvRecord> =
                 change.after.map(|row| tables::decode(kv::TABLE, row)).transpose()?;
-            bytes += record.as_ref().map_or(0, |r| r.value.len()) + by_key.len();
+            bytes += record.as_ref().map_or(0, |r| r.value.len()) + change.key.len();
+            let revision = link.at.revision;
             page.versions.push(KvVersion { revision, time_ms: change.time_ms, record });
         }
         Ok(())
@@ -124,10 +137,11 @@ pub(super) fn batches(
     let mut batches = Vec::new();
     let mut current: Option<Batch> = None;
     let mut bytes = 0;
-    let first = history::row_key(from, 0);
+    let first = history::first_row_key(from);
     for row in tables.history.range(txn, &(Bound::Included(&first[..]), Bound::Unbounded))? {
         let (row_key, row) = row?;
-        let (revision, _) = history::parse_row_key(row_key)?;
+        let at = history::parse_row_key(row_key)?;
+        let revision = at.revision;
         if let Some(done) = current.take_if(|batch| batch.revision != revision) {
             batches.push(Arc::new(done));
             if bytes >= max_bytes {
@@ -135,7 +149,7 @@ pub(super) fn batches(
             }
         }
         bytes += row.len();
-        let (time_ms, change) = decode(row)?;
+        let (time_ms, change) = decode(at, row)?;
         let batch = current.get_or_insert_with(|| Batch { revision, time_ms, changes: Vec::new(), bytes: 0 });
         batch.changes.push(change);
         batch.bytes += row.len();
@@ -144,8 +158,8 @@ pub(super) fn batches(
     Ok(batches)
 }
 
-fn decode(row: &[u8]) -> Result<(u64, Change), StateError> {
-    let record = history::decode(row)?;
+fn decode(at: Position, row: &[u8]) -> Result<(u64, Change), StateError> {
+    let (_, record) = history::decode(at, row)?;
     let change = tables::decode_change(record.table, &record.key, record.before, record.after)?;
     Ok((record.time_ms, change))
 }

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use heed::{RoTxn, WithoutTls};
 
 use crate::batch::Batch;
-use crate::command::{KvRecord, Progress};
+use crate::command::{ChangeRecord, KvRecord, Progress};
 use crate::error::{ReadError, StateError};
 use crate::hash::StateHash;
 use crate::ids::{Key, LogPosition, Namespace, Revision};
 use crate::store::Store;
-use crate::tables::{self, history, idempotency, kv};
-use crate::tx::hash_of;
+use crate::tables::chain::{Link, Position};
+use crate::tables::{self, gone, history, idempotency, kv};
 
 mod changes;
 mod list;
@@ -29,6 +29,20 @@ pub struct View {
     progress: Progress,
 }
 
+/// Where the chain of a row's changes begins, and the row's present record, if it is there.
+pub(crate) struct Head<'t> {
+    pub(crate) link: Link,
+    pub(crate) record: Option<&'t [u8]>,
+}
+
+impl<'t> Head<'t> {
+    /// Of a row that is there.
+    pub(crate) fn present(row: &'t [u8]) -> Result<Self, StateError> {
+        let (link, record) = Link::split(row)?;
+        Ok(Self { link, record: Some(record) })
+    }
+}
+
 /// Which way a listing runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -39,8 +53,10 @@ pub enum Direction {
 }
 
 impl View {
-    pub(crate) fn new(store: Arc<Store>, txn: RoTxn<'static, WithoutTls>, progress: Progress) -> Self {
-        Self { store, txn, progress }
+    pub(crate) fn begin(store: Arc<Store>) -> Result<Self, StateError> {
+        let txn = store.env.clone().static_read_txn()?;
+        let progress = store.progress(&txn)?;
+        Ok(Self { store, txn, progress })
     }
 
     /// The store's revision.
@@ -76,11 +92,9 @@ impl View {
     }
 
     /// The hash of the whole state.
-    ///
-    /// # Errors
-    /// [`StateError::Corrupt`] when the one that is stored is malformed.
-    pub fn hash(&self) -> Result<StateHash, StateError> {
-        hash_of(&self.progress)
+    #[must_use]
+    pub fn hash(&self) -> StateHash {
+        StateHash::of(&self.progress)
     }
 
     /// Number of KV entries in all namespaces.
@@ -116,7 +130,7 @@ impl View {
     pub fn used_bytes(&self) -> Result<u64, StateError> {
         let t = &self.store.tables;
         let mut bytes = 0;
-        for db in [t.meta, t.kv, t.history, t.history_by_key, t.idempotency, t.idempotency_by_age] {
+        for db in [t.meta, t.kv, t.history, t.gone, t.idempotency, t.idempotency_by_age] {
             let stat = db.stat(&self.txn)?;
             let pages = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
             bytes += (pages * stat.page_size as usize) as u64;
@@ -137,7 +151,13 @@ impl View {
         let mut row_key = Vec::with_capacity(64);
         kv::row_key(namespace, key.as_str().as_bytes(), &mut row_key);
         let at = self.readable(at)?;
-        Ok(self.row_at(&row_key, at)?.map(|row| tables::decode(kv::TABLE, row)).transpose()?)
+        let Some(head) = self.head(&row_key)? else { return Ok(None) };
+        let changed = at.map_or(Ok(None), |at| self.change_after(&head, at))?;
+        let record = match changed {
+            Some(change) => change.before,
+            None => head.record.map(Bytes::copy_from_slice),
+        };
+        Ok(record.map(|record| tables::decode(kv::TABLE, record)).transpose()?)
     }
 
     /// Checks that a revision can be read; `None` stands for the present.
@@ -152,37 +172,28 @@ impl View {
         Ok((revision < self.revision()).then_some(revision))
     }
 
-    /// A `kv` row as it was after a revision: as it was before the first change that came later, or as it is.
-    fn row_at(&self, row_key: &[u8], at: Option<Revision>) -> Result<Option<Bytes>, StateError> {
-        if let Some(at) = at
-            && let Some((revision, place)) = self.first_change_after(row_key, at)?
-        {
-            return Ok(history::change(&self.store.tables, &self.txn, revision, &place)?.before);
+    /// The last change of a `kv` row, and its record; `None` if it is not there and its changes are trimmed.
+    pub(crate) fn head(&self, row_key: &[u8]) -> Result<Option<Head<'_>>, StateError> {
+        let tables = &self.store.tables;
+        if let Some(row) = tables.kv.get(&self.txn, row_key)? {
+            return Ok(Some(Head::present(row)?));
         }
-        Ok(self.store.tables.kv.get(&self.txn, row_key)?.map(Bytes::copy_from_slice))
+        let link = gone::get(tables, &self.txn, kv::TABLE.number, row_key)?;
+        Ok(link.map(|link| Head { link, record: None }))
     }
 
-    fn first_change_after(
+    /// The first change after a revision of a row.
+    pub(crate) fn change_after(
         &self,
-        row_key: &[u8],
+        head: &Head<'_>,
         at: Revision,
-    ) -> Result<Option<(Revision, [u8; 4])>, StateError> {
-        let mut from = Vec::with_capacity(row_key.len() + 16);
-        history::by_key_prefix(kv::TABLE.number, row_key, &mut from);
-        let prefix_len = from.len();
-        from.extend_from_slice(&at.next().0.to_be_bytes());
-        let found = self.store.tables.history_by_key.get_greater_than_or_equal_to(&self.txn, &from)?;
-        match found {
-            Some((by_key, place))
-                if by_key.len() == from.len() && by_key[..prefix_len] == from[..prefix_len] =>
-            {
-                let place = place
-                    .try_into()
-                    .map_err(|_| StateError::corrupt("history_by_key", "a malformed place"))?;
-                Ok(Some((history::parse_by_key(by_key)?.1, place)))
-            }
-            _ => Ok(None),
-        }
+    ) -> Result<Option<ChangeRecord>, StateError> {
+        let found = head.link.first_after(at, |at| self.link(at))?;
+        found.map(|link| history::change(&self.store.tables, &self.txn, link.at)).transpose()
+    }
+
+    pub(crate) fn link(&self, at: Position) -> Result<Link, StateError> {
+        history::link(&self.store.tables, &self.txn, at)
     }
 
     /// The Batches from a revision on, whole ones, until about `max_bytes` are reached: at least one, if there is
@@ -207,11 +218,9 @@ impl View {
         // Revisions are dense and time never goes back, so the place can be halved towards.
         while low < high {
             let middle = low + (high - low).div_ceil(2);
-            let row = self.store.tables.history.get(&self.txn, &history::row_key(Revision(middle), 0))?;
-            let row = row.ok_or_else(|| {
-                StateError::corrupt(history::TABLE.name, format!("revision {middle} has no change"))
-            })?;
-            match history::decode(row)?.time_ms <= time_ms {
+            let at = Position { revision: Revision(middle), place: 0 };
+            let change = history::change(&self.store.tables, &self.txn, at)?;
+            match change.time_ms <= time_ms {
                 true => low = middle,
                 false => high = middle - 1,
             }

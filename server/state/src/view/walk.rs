@@ -1,19 +1,19 @@
 //! Walking over the keys of a namespace as they were at a revision, in either direction, from any point.
 //!
 //! For the present the walk is LMDB's own iteration. For the past it merges two orders, the rows that are there
-//! and the rows that changed, because a row may have been there then and be gone now.
+//! and the rows that are gone, because a row may have been there then, and follows the chain of each.
 
+use std::cmp::Ordering;
 use std::ops::Bound;
 
-use bytes::Bytes;
-
-use super::{Direction, View};
+use super::{Direction, Head, View};
 use crate::error::StateError;
 use crate::ids::Revision;
-use crate::tables::history;
-use crate::tables::kv::{self, END};
+use crate::tables::chain::Link;
+use crate::tables::{gone, kv};
 
 /// Row keys still to be walked: from the first, inclusive, to the second, exclusive.
+#[derive(Clone)]
 pub(super) struct Bounds {
     pub(super) from: Vec<u8>,
     pub(super) to: Vec<u8>,
@@ -29,9 +29,8 @@ impl Bounds {
         match direction {
             Direction::Ascending => {
                 self.from = row_key.to_vec();
-                // Keys have no NUL, so this is the least that can follow, here and in `history_by_key`, where
-                // the row's own changes (`row_key NUL revision`) lie before it.
-                self.from.push(END + 1);
+                // The least row key that is greater.
+                self.from.push(0);
             }
             Direction::Descending => self.to = row_key.to_vec(),
         }
@@ -48,11 +47,14 @@ pub(super) enum Step {
     Stop,
 }
 
-/// Sees what is left to walk, a row key, and the row if there is one.
+/// Sees what is left to walk, a row key, and the record if there is one.
 pub(super) type Visit<'v> = dyn FnMut(&mut Bounds, &[u8], Option<&[u8]>) -> Result<Step, StateError> + 'v;
 
+/// A row of a table as LMDB hands it out.
+type Row<'t> = heed::Result<(&'t [u8], &'t [u8])>;
+
 impl View {
-    /// Visits rows in order with their row key and the row as it was at `at`. Says whether the walk came to its
+    /// Visits rows in order with their row key and the record as it was at `at`. Says whether the walk came to its
     /// end; otherwise the visitor stopped it. `bounds` is what is left.
     pub(super) fn walk(
         &self,
@@ -61,10 +63,18 @@ impl View {
         at: Option<Revision>,
         visit: &mut Visit<'_>,
     ) -> Result<bool, StateError> {
-        match at {
-            None => self.walk_present(bounds, direction, visit),
-            Some(at) => self.walk_past(bounds, direction, at, visit),
+        while bounds.from < bounds.to {
+            let step = match at {
+                None => self.walk_present(bounds, direction, visit)?,
+                Some(at) => self.walk_past(bounds, direction, at, visit)?,
+            };
+            match step {
+                Step::Next => return Ok(true),
+                Step::Jump => {}
+                Step::Stop => return Ok(false),
+            }
         }
+        Ok(true)
     }
 
     fn walk_present(
@@ -72,22 +82,12 @@ impl View {
         bounds: &mut Bounds,
         direction: Direction,
         visit: &mut Visit<'_>,
-    ) -> Result<bool, StateError> {
-        loop {
-            if bounds.from >= bounds.to {
-                return Ok(true);
-            }
-            let db = self.store.tables.kv;
-            let range = Bounds { from: bounds.from.clone(), to: bounds.to.clone() };
-            let step = match direction {
-                Direction::Ascending => drive(db.range(&self.txn, &range.as_range())?, bounds, visit)?,
-                Direction::Descending => drive(db.rev_range(&self.txn, &range.as_range())?, bounds, visit)?,
-            };
-            match step {
-                Step::Next => return Ok(true),
-                Step::Jump => {}
-                Step::Stop => return Ok(false),
-            }
+    ) -> Result<Step, StateError> {
+        let db = self.store.tables.kv;
+        let range = bounds.clone();
+        match direction {
+            Direction::Ascending => drive(db.range(&self.txn, &range.as_range())?, bounds, visit),
+            Direction::Descending => drive(db.rev_range(&self.txn, &range.as_range())?, bounds, visit),
         }
     }
 
@@ -97,68 +97,86 @@ impl View {
         direction: Direction,
         at: Revision,
         visit: &mut Visit<'_>,
-    ) -> Result<bool, StateError> {
-        while bounds.from < bounds.to {
-            let present = self.next_present(bounds, direction)?;
-            let changed = self.next_changed(bounds, direction)?;
-            let row_key = match (present, changed) {
-                (None, None) => return Ok(true),
-                (Some(key), None) | (None, Some(key)) => key,
-                (Some(a), Some(b)) if direction == Direction::Ascending => a.min(b),
-                (Some(a), Some(b)) => a.max(b),
-            };
-            let row: Option<Bytes> = self.row_at(row_key, Some(at))?;
-            match visit(bounds, row_key, row.as_deref())? {
-                Step::Next => bounds.skip(row_key, direction),
-                Step::Jump => {}
-                Step::Stop => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
-    fn next_present(&self, bounds: &Bounds, direction: Direction) -> Result<Option<&[u8]>, StateError> {
-        let db = self.store.tables.kv;
-        let found = match direction {
-            Direction::Ascending => db.get_greater_than_or_equal_to(&self.txn, &bounds.from)?,
-            Direction::Descending => db.get_lower_than(&self.txn, &bounds.to)?,
+    ) -> Result<Step, StateError> {
+        let (kv, gone) = (self.store.tables.kv, self.store.tables.gone);
+        let range = bounds.clone();
+        let gone_range = Bounds {
+            from: gone::row_key(kv::TABLE.number, &bounds.from),
+            to: gone::row_key(kv::TABLE.number, &bounds.to),
         };
-        Ok(found.map(|(row_key, _)| row_key).filter(|key| *key >= &bounds.from[..] && *key < &bounds.to[..]))
-    }
-
-    fn next_changed(&self, bounds: &Bounds, direction: Direction) -> Result<Option<&[u8]>, StateError> {
-        let db = self.store.tables.history_by_key;
-        let mut point = kv::TABLE.number.to_be_bytes().to_vec();
-        let found = match direction {
+        let (range, gone_range) = (range.as_range(), gone_range.as_range());
+        match direction {
             Direction::Ascending => {
-                point.extend_from_slice(&bounds.from);
-                db.get_greater_than_or_equal_to(&self.txn, &point)?
+                let rows = (kv.range(&self.txn, &range)?, gone.range(&self.txn, &gone_range)?);
+                self.drive_past(heads(rows.0, rows.1, Ordering::Less), at, bounds, visit)
             }
             Direction::Descending => {
-                point.extend_from_slice(&bounds.to);
-                db.get_lower_than(&self.txn, &point)?
+                let rows = (kv.rev_range(&self.txn, &range)?, gone.rev_range(&self.txn, &gone_range)?);
+                self.drive_past(heads(rows.0, rows.1, Ordering::Greater), at, bounds, visit)
             }
-        };
-        let Some((by_key, _)) = found else { return Ok(None) };
-        if by_key[..2] != kv::TABLE.number.to_be_bytes() {
-            return Ok(None);
         }
-        let (row_key, _) = history::parse_by_key(by_key)?;
-        Ok(Some(row_key).filter(|key| *key >= &bounds.from[..] && *key < &bounds.to[..]))
+    }
+
+    fn drive_past<'t>(
+        &self,
+        heads: impl Iterator<Item = Result<(&'t [u8], Head<'t>), StateError>>,
+        at: Revision,
+        bounds: &mut Bounds,
+        visit: &mut Visit<'_>,
+    ) -> Result<Step, StateError> {
+        for head in heads {
+            let (row_key, head) = head?;
+            let step = match self.change_after(&head, at)? {
+                None => visit(bounds, row_key, head.record)?,
+                Some(change) => visit(bounds, row_key, change.before.as_deref())?,
+            };
+            match step {
+                Step::Next => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(Step::Next)
     }
 }
 
+/// Visits rows that are there.
 fn drive<'t>(
-    rows: impl Iterator<Item = heed::Result<(&'t [u8], &'t [u8])>>,
+    rows: impl Iterator<Item = Row<'t>>,
     bounds: &mut Bounds,
     visit: &mut Visit<'_>,
 ) -> Result<Step, StateError> {
     for row in rows {
         let (row_key, row) = row?;
-        match visit(bounds, row_key, Some(row))? {
+        match visit(bounds, row_key, Some(Link::split(row)?.1))? {
             Step::Next => {}
             other => return Ok(other),
         }
     }
     Ok(Step::Next)
+}
+
+/// Merges the rows that are there and the rows that are gone, none of which is in both, by their row keys; `order`
+/// is how a row that comes first compares to the other.
+fn heads<'t>(
+    present: impl Iterator<Item = Row<'t>>,
+    gone: impl Iterator<Item = Row<'t>>,
+    order: Ordering,
+) -> impl Iterator<Item = Result<(&'t [u8], Head<'t>), StateError>> {
+    let mut present = present.map(present_head).peekable();
+    let mut gone = gone.map(gone_head).peekable();
+    std::iter::from_fn(move || match (present.peek(), gone.peek()) {
+        (Some(Ok((a, _))), Some(Ok((b, _)))) if a.cmp(b) != order => gone.next(),
+        (None, _) | (_, Some(Err(_))) => gone.next(),
+        _ => present.next(),
+    })
+}
+
+fn present_head(row: Row<'_>) -> Result<(&[u8], Head<'_>), StateError> {
+    let (row_key, row) = row?;
+    Ok((row_key, Head::present(row)?))
+}
+
+fn gone_head(row: Row<'_>) -> Result<(&[u8], Head<'_>), StateError> {
+    let (row_key, row) = row?;
+    Ok((gone::key_of(row_key)?, Head { link: gone::link(row)?, record: None }))
 }

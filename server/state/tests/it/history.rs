@@ -2,6 +2,7 @@
 
 use konsul_state::command::outcome::Result::TrimHistory;
 use konsul_state::command::refusal::Reason;
+use konsul_state::view::{Direction, VersionsQuery};
 use konsul_state::{Key, ReadError, Revision};
 
 use crate::fixture::{Fixture, delete, ns, refused};
@@ -50,6 +51,34 @@ fn trimming_frees_what_was_compacted_and_nothing_else() {
     assert_eq!((second.rows, second.more), (3, false));
     assert_eq!(f.get("a", Some(7)).as_deref(), Some("6"));
     assert!(f.state.view().unwrap().history_bytes() < before / 2);
+}
+
+#[test]
+fn versions_that_were_compacted_between_two_pages_are_left_out() {
+    let mut f = Fixture::new();
+    for n in 0..10 {
+        f.put("a", &n.to_string());
+    }
+    f.compact(7);
+    f.trim(100);
+    let view = f.state.view().unwrap();
+    let read = |direction, after, until| {
+        let (namespace, key) = (ns(), Key::parse("a").unwrap());
+        let after = Some(Revision(after));
+        let until = Revision(until);
+        let (limit, max_bytes) = (10, usize::MAX);
+        let query =
+            VersionsQuery { namespace: &namespace, key: &key, until, direction, after, limit, max_bytes };
+        let page = view.kv_versions(&query).unwrap();
+        page.versions.into_iter().map(|version| version.revision.0).collect::<Vec<_>>()
+    };
+    assert_eq!(read(Direction::Descending, 10, 10), [9, 8]);
+    assert_eq!(read(Direction::Ascending, 3, 10), [8, 9, 10]);
+    for after in 0..=8 {
+        assert_eq!(read(Direction::Descending, after, 10), [], "{after}");
+        assert_eq!(read(Direction::Ascending, after, 7), [], "{after}");
+        assert_eq!(read(Direction::Ascending, 0, after.min(7)), [], "{after}");
+    }
 }
 
 #[test]

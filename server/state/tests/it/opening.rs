@@ -58,6 +58,24 @@ fn a_damaged_file_is_refused_and_left_as_it_was() {
 }
 
 #[test]
+fn a_store_from_before_the_first_release_is_refused_and_left_as_it_was() {
+    let f = Fixture::new();
+    let Fixture { dir, state, writer, .. } = f;
+    writer.close().unwrap();
+    drop(state);
+    let data = dir.path().join("gen-000001").join("data.mdb");
+    // The format's row: its key, and its value right behind it.
+    let written = fs::read(&data).unwrap();
+    let place = written.windows(10).position(|w| w == b"format\0\0\0\x02").unwrap() + 6;
+    let file = fs::OpenOptions::new().write(true).open(&data).unwrap();
+    file.write_all_at(&1u32.to_be_bytes(), place as u64).unwrap();
+    for _ in 0..2 {
+        let error = store::open(options(dir.path(), "boot")).err().unwrap();
+        assert!(matches!(error, StateError::Unreleased { found: 1 }), "{error}");
+    }
+}
+
+#[test]
 fn a_foreign_marker_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("MARKER"), "something else").unwrap();
