@@ -8,7 +8,7 @@ use konsul_state::{Command, Key, Payload, Revision, State, StateWriter};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::fixture::{Fixture, delete, kv_txn, ns, options, put};
+use crate::fixture::{Fixture, copy, delete, kv_txn, ns, options, put};
 
 const KEY: &str = "m";
 
@@ -177,11 +177,11 @@ fn a_long_chain_agrees_with_a_list_at_every_revision() {
     });
     check_everywhere(&f.state, &naive);
 
-    let copy = tempfile::tempdir().unwrap();
-    let content = f.state.copy_to(&copy.path().join("copy")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let content = copy(&f.state, &dir.path().join("copy"));
     let mut other = Fixture::new();
     other.put(KEY, "of another store");
-    other.writer.install(&copy.path().join("copy")).unwrap();
+    other.writer.install(&dir.path().join("copy")).unwrap();
     check_everywhere(&other.state, &naive);
 
     let mut replayed = Fixture::new();

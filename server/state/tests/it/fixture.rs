@@ -7,6 +7,7 @@ use konsul_state::command::{
     self, KeySpan, KvDelete, KvDeleteRange, KvOperation, KvPut, KvTxn, TrimHistory, command::Op,
     kv_operation, outcome, refusal,
 };
+use konsul_state::snapshot::{DATA, SnapshotContent, inspect};
 use konsul_state::store::{self, StoreOptions};
 use konsul_state::{
     Batch, Command, CommandGroup, Durability, Entry, Key, LogPosition, Namespace, Origin, Outcome, Payload,
@@ -31,6 +32,14 @@ pub fn options(dir: &Path, boot_id: &str) -> StoreOptions {
         durability: Durability::Log,
         boot_id: boot_id.to_owned(),
     }
+}
+
+/// Copies the state into the new directory `to`, as a snapshot does.
+pub fn copy(state: &State, to: &Path) -> SnapshotContent {
+    std::fs::create_dir(to).unwrap();
+    state.copy_into(&mut std::fs::File::create(to.join(DATA)).unwrap()).unwrap();
+    let length = std::fs::metadata(to.join(DATA)).unwrap().len();
+    inspect(to, length as usize).unwrap()
 }
 
 impl Fixture {

@@ -5,7 +5,7 @@ use konsul_state::snapshot::{DATA, inspect};
 use konsul_state::store::{self, Origin};
 use konsul_state::{Payload, Revision};
 
-use crate::fixture::{Fixture, options};
+use crate::fixture::{Fixture, copy, options};
 
 #[test]
 fn a_copy_is_the_state_and_replaces_another() {
@@ -17,13 +17,10 @@ fn a_copy_is_the_state_and_replaces_another() {
     let at = membership.position;
     f.writer.apply(vec![membership]).unwrap();
     let to = tempfile::tempdir().unwrap();
-    let copy = to.path().join("copy");
-    std::fs::create_dir(&copy).unwrap();
-    f.state.copy_into(&mut std::fs::File::create(copy.join(DATA)).unwrap()).unwrap();
+    let content = copy(&f.state, &to.path().join("copy"));
     // As long as what it holds, not as the map it was written through.
-    let length = std::fs::metadata(copy.join(DATA)).unwrap().len();
+    let length = std::fs::metadata(to.path().join("copy").join(DATA)).unwrap().len();
     assert!(length < 1 << 20, "{length}");
-    let content = inspect(&copy, length as usize).unwrap();
     assert_eq!((content.revision, content.applied), (Revision(100), at));
     assert_eq!(content.membership, Some((at, Bytes::from_static(b"who is in"))));
     assert_eq!(content.hash, f.writer.hash().unwrap());
