@@ -137,13 +137,12 @@ pub fn example() -> String {
 }
 
 impl Settings {
-    /// Runtimes that serve calls: as set, or one for each core that the threads which write the log and apply it
-    /// leave over (ARCHITECTURE.md has the figures).
+    /// Runtimes that serve calls: as set, or one a core (ARCHITECTURE.md has the figures).
     #[must_use]
     pub fn runtimes(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match self.server.runtimes {
-            0 => cores.saturating_sub(2).max(1),
+            0 => cores,
             set => set,
         }
     }

@@ -101,7 +101,7 @@ pub const SETTINGS: &[Setting] = &[
     plain!(
         "server.runtimes",
         server.runtimes,
-        "Single-threaded runtimes that serve calls. 0: two fewer than cores, at least one.",
+        "Single-threaded runtimes that serve calls. 0: one a core.",
         0..=256
     ),
     plain!(
