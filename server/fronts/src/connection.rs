@@ -53,7 +53,9 @@ fn builder(bounds: &Bounds) -> Builder<TokioExecutor> {
         .max_header_list_size(bounds.max_header_bytes)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES);
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        // No gRPC client looks at it, and each answer would carry it.
+        .auto_date_header(false);
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -147,7 +147,7 @@ impl Node {
         let limits = settings.limits;
         let proposer =
             Arc::new(Proposer::new(limits, desks.clone(), space.clone(), health.clone(), stats.clone()));
-        let reads = Arc::new(Reads::new(limits.waiting_reads, desks.clone(), health, stats.clone()));
+        let (reads, asked) = Reads::new(limits.waiting_reads, health, stats.clone());
         let keeper = Keeper {
             raft: raft.clone(),
             log: reader.clone(),
@@ -158,7 +158,7 @@ impl Node {
         let cluster_id = data_dir.cluster_id;
         let running = Running {
             proposing: tokio::spawn(proposer.clone().run(raft.clone())),
-            reading: tokio::spawn(reads.clone().run(raft.clone(), applied_here)),
+            reading: tokio::spawn(reads.clone().run(raft.clone(), applied_here, asked)),
             keeping: tokio::spawn(keeper.run(keep_on)),
             stop_keeping,
             stopping,

@@ -45,12 +45,12 @@ struct Queue {
 
 struct Pending {
     command: Bytes,
-    waiter: Waiter<Outcome>,
+    waiter: Waiter,
 }
 
 /// The callers of one log entry.
 struct Callers {
-    round: Round<Outcome>,
+    round: Round,
     /// Given back when the entry is applied, so that only so many are in flight.
     _permit: OwnedSemaphorePermit,
 }
@@ -138,8 +138,6 @@ impl Proposer {
     pub(crate) async fn run(self: Arc<Self>, raft: Raft) {
         while self.wait_until_filled().await {
             let Ok(permit) = self.in_flight.clone().acquire_owned().await else { return };
-            // Callers that became ready together with the one that woke this task run first, and join.
-            tokio::task::yield_now().await;
             let (group, callers) = self.next_group(permit);
             let completion = Completion::new(move |result: WriteResult| callers.complete(result));
             // If Raft has stopped the completion is dropped, and with it the callers are told.

@@ -1,78 +1,108 @@
-//! Linearizable reads by read-index, batched: one round asks openraft for the commit index under confirmed
-//! leadership, and serves every read that waited when it began. Each then waits until that index is applied
-//! here.
+//! Linearizable reads by read-index, batched twice. The reads that begin on a runtime while a round is under way wait at
+//! that runtime's desk and ask for the next one together, so a read needs no switch of threads of its own. The desks that
+//! ask at the same time share one round: openraft is asked for the commit index under confirmed leadership, and when
+//! that is applied here all of them go on.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use konsul_state::propose::ProposeError;
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::answers::{Desks, Round, Waiter};
+use crate::answers::Answer;
 use crate::health::Health;
 use crate::proposer::Raft;
+use crate::runtimes::PerRuntime;
 use crate::stats::Stats;
 use crate::types::Types;
 
-/// The reads that wait for the next round.
+/// Whom to tell that a round is over.
+type Waiter = oneshot::Sender<Answer<()>>;
+
+/// What desks ask for rounds with. Each asks for one at a time, so no more wait than there are runtimes.
+pub(crate) type Requests = mpsc::UnboundedReceiver<Waiter>;
+
+/// The reads that wait for a round.
 pub(crate) struct Reads {
-    queue: Mutex<Queue>,
-    filled: Notify,
+    desks: PerRuntime<Desk>,
+    /// For new desks; none when the reads are closed.
+    requests: Mutex<Option<mpsc::UnboundedSender<Waiter>>>,
+    closed: AtomicBool,
     max_waiting: usize,
-    desks: Arc<Desks>,
     health: Arc<Health>,
     stats: Arc<Stats>,
 }
 
+/// Where the reads of one runtime wait.
 #[derive(Default)]
-struct Queue {
-    waiting: Vec<Waiter<()>>,
-    closed: bool,
+struct Desk {
+    waiting: Mutex<Vec<Waiter>>,
+    filled: Notify,
 }
 
 impl Reads {
-    pub(crate) fn new(max_waiting: usize, desks: Arc<Desks>, health: Arc<Health>, stats: Arc<Stats>) -> Self {
-        Self { queue: Mutex::default(), filled: Notify::new(), max_waiting, desks, health, stats }
+    /// The reads, and the requests that [`Self::run`] serves. `max_waiting` is for each runtime.
+    pub(crate) fn new(max_waiting: usize, health: Arc<Health>, stats: Arc<Stats>) -> (Arc<Self>, Requests) {
+        let (requests, asked) = mpsc::unbounded_channel();
+        let (desks, requests) = (PerRuntime::default(), Mutex::new(Some(requests)));
+        let closed = AtomicBool::new(false);
+        (Arc::new(Self { desks, requests, closed, max_waiting, health, stats }), asked)
     }
 
     /// Returns when every write that was acknowledged before the call is applied here.
-    pub(crate) async fn barrier(&self) -> Result<(), ProposeError> {
+    pub(crate) async fn barrier(self: &Arc<Self>) -> Result<(), ProposeError> {
         if let Some(error) = self.health.broken() {
             return Err(error);
         }
-        let (waiter, answer) = self.desks.wait();
-        let is_first = {
-            let mut queue = self.queue.lock();
-            if queue.closed {
-                return Err(ProposeError::ShuttingDown);
-            }
-            if queue.waiting.len() >= self.max_waiting {
-                return Err(ProposeError::Busy);
-            }
-            queue.waiting.push(waiter);
-            queue.waiting.len() == 1
-        };
-        if is_first {
-            self.filled.notify_one();
-        }
-        answer.await.unwrap_or_else(|| Err(self.health.why_unanswered()))
+        let told = self.enqueue()?;
+        told.await.unwrap_or_else(|_| Err(self.health.why_unanswered()))
     }
 
-    /// Runs rounds until it is closed.
-    pub(crate) async fn run(self: Arc<Self>, raft: Raft, mut applied: watch::Receiver<u64>) {
+    fn enqueue(self: &Arc<Self>) -> Result<oneshot::Receiver<Answer<()>>, ProposeError> {
+        let desk = self.desks.here(|runtime| self.open_desk(runtime));
+        let mut waiting = desk.waiting.lock();
+        if self.closed.load(Acquire) {
+            return Err(ProposeError::ShuttingDown);
+        }
+        if waiting.len() >= self.max_waiting {
+            return Err(ProposeError::Busy);
+        }
+        let (waiter, told) = oneshot::channel();
+        waiting.push(waiter);
+        if waiting.len() == 1 {
+            desk.filled.notify_one();
+        }
+        Ok(told)
+    }
+
+    /// A desk on the calling runtime. Its task ends when the reads are closed, or with the runtime.
+    fn open_desk(self: &Arc<Self>, runtime: &Handle) -> Arc<Desk> {
+        let desk = Arc::new(Desk::default());
+        if let Some(requests) = self.requests.lock().clone() {
+            runtime.spawn(self.clone().serve(desk.clone(), requests));
+        }
+        desk
+    }
+
+    async fn serve(self: Arc<Self>, desk: Arc<Desk>, requests: mpsc::UnboundedSender<Waiter>) {
         loop {
-            self.filled.notified().await;
-            // Reads that became ready together with the first one run first, and join.
-            tokio::task::yield_now().await;
+            desk.filled.notified().await;
             let (waiting, closed) = {
-                let mut queue = self.queue.lock();
-                (std::mem::take(&mut queue.waiting), queue.closed)
+                let mut waiting = desk.waiting.lock();
+                (std::mem::take(&mut *waiting), self.closed.load(Acquire))
             };
             if !waiting.is_empty() {
-                self.round(&raft, &mut applied, waiting).await;
+                self.stats.reads.fetch_add(waiting.len() as u64, Relaxed);
+                let answer = self.ask(&requests).await;
+                for waiter in waiting {
+                    // Whoever went away needs no answer.
+                    drop(waiter.send(answer.clone()));
+                }
             }
             if closed {
                 return;
@@ -80,24 +110,49 @@ impl Reads {
         }
     }
 
-    /// Refuses new reads from now on; `run` ends when those that wait are answered.
-    pub(crate) fn close(&self) {
-        self.queue.lock().closed = true;
-        self.filled.notify_one();
+    async fn ask(&self, requests: &mpsc::UnboundedSender<Waiter>) -> Answer<()> {
+        let (waiter, told) = oneshot::channel();
+        // If it is not taken, it is dropped, and that is the answer.
+        drop(requests.send(waiter));
+        told.await.unwrap_or_else(|_| Err(self.health.why_unanswered()))
     }
 
-    async fn round(&self, raft: &Raft, applied: &mut watch::Receiver<u64>, waiting: Vec<Waiter<()>>) {
-        let count = waiting.len();
-        let round = Round::new(waiting, self.health.clone());
+    /// Runs rounds until the reads are closed and those that waited are answered.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        raft: Raft,
+        mut applied: watch::Receiver<u64>,
+        mut asked: Requests,
+    ) {
+        while let Some(first) = asked.recv().await {
+            let mut waiting = vec![first];
+            while let Ok(another) = asked.try_recv() {
+                waiting.push(another);
+            }
+            let answer = self.round(&raft, &mut applied).await;
+            for waiter in waiting {
+                drop(waiter.send(answer.clone()));
+            }
+        }
+    }
+
+    async fn round(&self, raft: &Raft, applied: &mut watch::Receiver<u64>) -> Answer<()> {
         self.stats.read_rounds.fetch_add(1, Relaxed);
-        self.stats.reads.fetch_add(count as u64, Relaxed);
-        let index = match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => linearizer.read_log_id().index(),
-            Err(error) => return round.fail(&self.refusal(&error)),
-        };
-        // Fails only when the applying thread is gone, and then the round says why by being dropped.
-        if applied.wait_for(|applied| *applied >= index).await.is_ok() {
-            round.answer_each(std::iter::repeat_n((), count));
+        let linearizer = raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let index = linearizer.map_err(|error| self.refusal(&error))?.read_log_id().index();
+        // Fails only when what applies is gone.
+        let reached = applied.wait_for(|applied| *applied >= index).await;
+        reached.map(|_| ()).map_err(|_| self.health.why_unanswered())
+    }
+
+    /// Refuses new reads from now on; those that wait are answered, then the tasks end.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Release);
+        self.requests.lock().take();
+        for desk in self.desks.take() {
+            // Nobody is between looking whether it is closed and waiting any more.
+            drop(desk.waiting.lock());
+            desk.filled.notify_one();
         }
     }
 

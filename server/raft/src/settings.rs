@@ -48,7 +48,7 @@ pub struct Limits {
     pub waiting_commands: usize,
     /// Most bytes of Commands that may wait to be proposed.
     pub waiting_bytes: usize,
-    /// Most reads that may wait for a read-index round.
+    /// Most reads that may wait for a read-index round, on each runtime that calls.
     pub waiting_reads: usize,
     /// Most Commands in one log entry.
     pub entry_commands: usize,
@@ -89,7 +89,7 @@ impl Settings {
             log_file_bytes: 32 << 20,
             log_keep_bytes: 16 << 20,
             snapshot_min_bytes: 64 << 20,
-            snapshot_bytes_per_second: 256 << 20,
+            snapshot_bytes_per_second: 128 << 20,
             reserve_bytes: 64 << 20,
             disk: Arc::new(RealDisk),
         }

@@ -105,7 +105,7 @@ impl Default for Settings {
                 max_waiting_writes: 16_384,
                 max_entries_in_flight: 2,
                 snapshot_log_bytes: 64 << 20,
-                snapshot_bytes_per_second: 256 << 20,
+                snapshot_bytes_per_second: 128 << 20,
                 disk_reserve_bytes: 64 << 20,
             },
             limits: konsul_service::Limits::default(),
