@@ -197,7 +197,11 @@ fn announce(settings: &Settings, bound: SocketAddr) -> Result<(), Failure> {
     if settings.dev {
         tracing::warn!("--dev: a throwaway server, without authentication; its data is gone when it stops");
     }
-    tracing::info!(address = %bound, data_dir = %settings.server.data_dir.display(), "serving");
+    let data_dir = match settings.store.persistence {
+        Persistence::Lmdb => Some(settings.server.data_dir.display()),
+        Persistence::Memory => None,
+    };
+    tracing::info!(address = %bound, data_dir = data_dir.map(tracing::field::display), "serving");
     let Some(path) = &settings.server.address_file else { return Ok(()) };
     write_whole(path, &format!("{bound}\n")).map_err(Failure::system("cannot write the address file"))
 }

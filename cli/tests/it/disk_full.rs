@@ -22,6 +22,8 @@ use crate::server::{Kv, Server};
 
 const DISK_BYTES: u64 = 320 << 20;
 const RESERVE_BYTES: u64 = 24 << 20;
+/// The size of a log file.
+const LOG_FILE_BYTES: u64 = 32 << 20;
 /// The deadline of a put.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -96,8 +98,24 @@ fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
-fn start(dir: &Path, reserve_bytes: u64) -> Server {
-    Server::launch().set("KONSUL_RAFT_DISK_RESERVE_BYTES", reserve_bytes).data_dir(dir).start()
+async fn start(dir: &Path, reserve_bytes: u64) -> Server {
+    let server = Server::launch().set("KONSUL_RAFT_DISK_RESERVE_BYTES", reserve_bytes).data_dir(dir).start();
+    until_a_log_file_is_spare(dir).await;
+    server
+}
+
+/// A server with space prepares a log file, and gives the space back should it run out meanwhile. Whoever wants to take
+/// all there is takes it afterwards.
+async fn until_a_log_file_is_spare(dir: &Path) {
+    let is_whole = |path: &Path| {
+        let bytes = fs::metadata(path).map_or(0, |found| found.len());
+        path.extension().is_some_and(|extension| extension == "spare") && bytes == LOG_FILE_BYTES
+    };
+    until("a log file is spare", async || {
+        let found = fs::read_dir(dir.join("log")).unwrap();
+        found.flatten().any(|entry| is_whole(&entry.path())).then_some(())
+    })
+    .await;
 }
 
 async fn put(kv: &mut Kv, key: &str, value: &[u8]) -> Result<u64, Status> {
@@ -148,7 +166,7 @@ async fn next_change(watch: &mut Streaming<WatchResponse>) -> u64 {
 #[tokio::test]
 async fn a_full_disk_refuses_writes_and_nothing_else() {
     let Some(disk) = Disk::mount() else { return };
-    let mut server = start(&disk.path("data"), RESERVE_BYTES);
+    let mut server = start(&disk.path("data"), RESERVE_BYTES).await;
     let mut kv = server.kv();
     let selector = Some(watch_target::Selector::Key("watched".to_owned()));
     let target = WatchTarget { id: 1, selector, ..WatchTarget::default() };
@@ -205,7 +223,7 @@ async fn a_server_with_hardly_a_reserve_has_lost_nothing_either() {
 /// Writes until the disk, of which so much is left, is full, and kills the server.
 async fn dies_on_a_full_disk(reserve_bytes: u64, left_bytes: u64) {
     let Some(disk) = Disk::mount() else { return };
-    let mut server = start(&disk.path("data"), reserve_bytes);
+    let mut server = start(&disk.path("data"), reserve_bytes).await;
     let mut kv = server.kv();
     disk.leave("ballast", left_bytes);
     let value = vec![7; 512 << 10];
@@ -233,6 +251,9 @@ async fn dies_on_a_full_disk(reserve_bytes: u64, left_bytes: u64) {
         fs::remove_file(disk.path("ballast")).unwrap();
     }
     server.restart();
+    if reserve_bytes < RESERVE_BYTES {
+        until_a_log_file_is_spare(&disk.path("data")).await;
+    }
     let after = server.status().await;
     // What waited may have been made durable meanwhile.
     assert!(after.revision >= before.revision, "{before:?}, {after:?}");

@@ -240,3 +240,47 @@ async fn an_idempotency_key_must_be_sendable() {
         assert!(matches!(error, Error::InvalidIdempotencyKey), "{key:?}: {error}");
     }
 }
+
+#[tokio::test]
+async fn a_call_that_a_draining_server_turned_away_is_made_again() {
+    let put = |_: Request<_>| Ok(PutResponse { revision: 7, previous: None });
+    let fake = Fake { put: Some(Box::new(put)), ..Fake::default() }.start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let behind = fake.address;
+    let serving = tokio::spawn(async move {
+        turn_away(listener.accept().await.unwrap().0).await;
+        let (mut caller, _) = listener.accept().await.unwrap();
+        let mut server = tokio::net::TcpStream::connect(behind).await.unwrap();
+        // Ends with the client.
+        let _ = tokio::io::copy_bidirectional(&mut caller, &mut server).await;
+    });
+    let client = Client::builder().address(address.to_string()).build().unwrap();
+    assert_eq!(client.kv().put("k", "v").await.unwrap().revision, 7);
+    drop(client);
+    serving.await.unwrap();
+}
+
+/// What a server that drains its connections says to the first call on this one: GOAWAY, and no stream was taken (RFC 9113
+/// §6.8).
+async fn turn_away(mut connection: tokio::net::TcpStream) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const PREFACE_BYTES: usize = 24;
+    const HEADERS: u8 = 1;
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    connection.write_all(&SETTINGS).await.unwrap();
+    connection.read_exact(&mut [0; PREFACE_BYTES]).await.unwrap();
+    loop {
+        let mut frame = [0; 9];
+        connection.read_exact(&mut frame).await.unwrap();
+        let bytes = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+        connection.read_exact(&mut vec![0; bytes as usize]).await.unwrap();
+        if frame[3] == HEADERS {
+            connection.write_all(&GOAWAY).await.unwrap();
+            // Until the client closes it too.
+            connection.read_to_end(&mut Vec::new()).await.unwrap();
+            return;
+        }
+    }
+}
