@@ -205,13 +205,6 @@ impl fmt::Display for Unreachable {
 
 impl StdError for Unreachable {}
 
-/// Whether the connection ended the call and not the server: a server that drains its connections refuses what comes
-/// late with GOAWAY (RFC 9113 §6.8), which tonic calls INTERNAL, and what else may happen to a connection UNKNOWN.
-/// Only what did not come from the server has a source.
-fn is_broken_off(status: &Status) -> bool {
-    status.source().is_some() && matches!(status.code(), Code::Internal | Code::Unknown)
-}
-
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         let unreachable = status.source().and_then(|source| source.downcast_ref::<Unreachable>());
@@ -219,7 +212,7 @@ impl From<Status> for Error {
             return Self::Unreachable(unreachable.clone());
         }
         let answer = Box::new(Answer {
-            code: if is_broken_off(&status) { Code::Unavailable } else { status.code() },
+            code: status.code(),
             message: status.message().into(),
             details: status.get_error_details(),
         });
