@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::error::{Answer, Error};
-use crate::retry::{Backoff, may_help};
+use crate::retry::{Backoff, is_turned_away, may_help};
 use crate::transport::Transport;
 
 /// Metadata by which the server knows a repeated write.
@@ -63,7 +63,8 @@ impl Call {
         let mut before = None;
         loop {
             let request = self.attempt(message.clone(), deadline);
-            let attempt = rpc(shared.transport.clone(), shared.max_message_bytes, request);
+            let transport = shared.route.transport();
+            let attempt = rpc(transport.clone(), shared.max_message_bytes, request);
             let error = match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 // Who gives up at the deadline, here or there, may call it either.
@@ -76,6 +77,9 @@ impl Call {
                 Ok(Err(status)) => Error::from(status),
                 Err(_) => self.deadline_exceeded(before.as_ref()),
             };
+            if is_turned_away(&error) {
+                shared.route.leave(&transport);
+            }
             let wait = backoff.after(&error);
             let last = backoff.failures() >= shared.max_attempts || Instant::now() + wait >= deadline;
             if last || !may_help(&error) {

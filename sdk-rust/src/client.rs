@@ -7,7 +7,7 @@ use crate::address::Address;
 use crate::admin::Admin;
 use crate::error::Error;
 use crate::kv::Kv;
-use crate::transport::Transport;
+use crate::transport::Route;
 
 /// Deadline of a call unless the builder says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ pub struct Client {
 /// What all clones of a client share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) transport: Transport,
+    pub(crate) route: Route,
     pub(crate) namespace: String,
     pub(crate) timeout: Duration,
     pub(crate) max_attempts: u32,
@@ -177,11 +177,10 @@ impl ClientBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let addresses =
             self.addresses.iter().map(|address| address.parse()).collect::<Result<Vec<Address>, _>>()?;
-        let transport =
-            Transport::lazy(addresses, &self.user_agent, self.token.as_deref(), self.connect_timeout)?;
+        let route = Route::lazy(addresses, &self.user_agent, self.token.as_deref(), self.connect_timeout)?;
         Ok(Client {
             shared: Arc::new(Shared {
-                transport,
+                route,
                 namespace: self.namespace,
                 timeout: self.timeout,
                 max_attempts: self.max_attempts,

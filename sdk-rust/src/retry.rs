@@ -29,6 +29,12 @@ pub(crate) fn may_help(error: &Error) -> bool {
     }
 }
 
+/// Whether the member that answered says that it can't serve now, so that another one may: it has no leader, it lags too
+/// far behind, or it stops.
+pub(crate) fn is_turned_away(error: &Error) -> bool {
+    error.code() == Code::Unavailable && error.reason().is_some()
+}
+
 /// Waits that grow exponentially and are drawn evenly from zero to the bound ("full jitter"), so that clients that
 /// failed together do not come back together.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,11 +35,21 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
     channel: Channel,
+    /// How many transports there were before this one.
+    number: u64,
     authorization: Option<HeaderValue>,
 }
 
-impl Transport {
-    /// A transport that connects on its first call. Must be called within a tokio runtime.
+/// Where new calls go: the present transport, and how to get another one.
+#[derive(Debug)]
+pub(crate) struct Route {
+    present: Mutex<Transport>,
+    endpoint: Endpoint,
+    dialer: Dialer,
+}
+
+impl Route {
+    /// A route that connects on its first call. Must be called within a tokio runtime.
     pub(crate) fn lazy(
         addresses: Vec<Address>,
         user_agent: &str,
@@ -62,8 +72,25 @@ impl Transport {
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
         let dialer = Dialer { addresses: addresses.into(), next: Arc::default(), connect_timeout };
-        let connector = tower::service_fn(move |_| dialer.clone().dial());
-        Ok(Self { channel: endpoint.connect_with_connector_lazy(connector), authorization })
+        let channel = dialer.channel(&endpoint);
+        let present = Mutex::new(Transport { channel, number: 0, authorization });
+        Ok(Self { present, endpoint, dialer })
+    }
+
+    /// The transport for a new call.
+    pub(crate) fn transport(&self) -> Transport {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends new calls to the address after the one that this transport, if it is still the present one, is connected to. Calls
+    /// and streams that use it already keep it.
+    pub(crate) fn leave(&self, transport: &Transport) {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.dialer.addresses.len() > 1 && present.number == transport.number {
+            self.dialer.next.fetch_add(1, Ordering::Relaxed);
+            present.channel = self.dialer.channel(&self.endpoint);
+            present.number += 1;
+        }
     }
 }
 
@@ -132,6 +159,12 @@ struct Dialer {
 }
 
 impl Dialer {
+    /// A channel that connects on its first call.
+    fn channel(&self, endpoint: &Endpoint) -> Channel {
+        let dialer = self.clone();
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |_| dialer.clone().dial()))
+    }
+
     async fn dial(self) -> Result<TokioIo<TcpStream>, Unreachable> {
         let first = self.next.load(Ordering::Relaxed);
         let mut attempts = Vec::with_capacity(self.addresses.len());

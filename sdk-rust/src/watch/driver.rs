@@ -14,7 +14,8 @@ use super::event::WatchEvent;
 use super::options::WatchOptions;
 use crate::error::{Answer, Error};
 use crate::kv::{Kv, proto_duration};
-use crate::retry::{Backoff, may_help};
+use crate::retry::{Backoff, is_turned_away, may_help};
+use crate::transport::Transport;
 
 /// How often a resumed watch may be told that its revision is in the future, by a member that lags behind the one it
 /// was read from, before that is taken for the truth: a store that lost its past.
@@ -26,6 +27,8 @@ pub(super) struct Driver {
     options: WatchOptions,
     cursors: Vec<Cursor>,
     stream: Option<Streaming<WatchResponse>>,
+    /// What the stream runs over.
+    transport: Option<Transport>,
     /// Events of the last message that were not asked for yet.
     ready: VecDeque<WatchEvent>,
     backoff: Backoff,
@@ -43,6 +46,7 @@ impl Driver {
             options,
             cursors,
             stream: None,
+            transport: None,
             ready: VecDeque::new(),
             backoff: Backoff::default(),
             open_by: None,
@@ -61,6 +65,9 @@ impl Driver {
             }
             if let Err(error) = self.advance().await {
                 self.stream = None;
+                if let Some(transport) = self.transport.take().filter(|_| is_turned_away(&error)) {
+                    self.kv.client.shared.route.leave(&transport);
+                }
                 let wait = self.backoff.after(&error);
                 if !self.start_over(&error) && !self.may_resume(&error, Instant::now() + wait) {
                     self.finished = true;
@@ -88,7 +95,8 @@ impl Driver {
         self.open_by.get_or_insert_with(|| Instant::now() + timeout);
         let request = Request::new(self.request());
         let shared = &self.kv.client.shared;
-        let mut stub = Kv::stub(shared.transport.clone(), shared.max_message_bytes);
+        let transport = self.transport.insert(shared.route.transport()).clone();
+        let mut stub = Kv::stub(transport, shared.max_message_bytes);
         match tokio::time::timeout(timeout, stub.watch(request)).await {
             Ok(response) => Ok(response?.into_inner()),
             Err(_) => {

@@ -13,7 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::fake::Fake;
 
-fn refusal(code: Code, reason: &str, metadata: &[(&str, &str)]) -> Status {
+pub(crate) fn refusal(code: Code, reason: &str, metadata: &[(&str, &str)]) -> Status {
     let metadata: Vec<(String, String)> =
         metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let mut details = ErrorDetails::new();
@@ -165,6 +165,43 @@ async fn addresses_are_tried_in_turn() {
     let error = alone.kv().get("k").await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot reach http://{closed}: connection refused"));
     assert!(matches!(error, Error::Unreachable(_)));
+}
+
+#[tokio::test]
+async fn a_member_that_cannot_serve_is_left_for_the_next_one() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let first = {
+        let asked = asked.clone();
+        let get = move |_| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            Err(refusal(Code::Unavailable, "NO_LEADER", &[]))
+        };
+        Fake { get: Some(Box::new(get)), ..Fake::default() }.start().await
+    };
+    let get = |_| Ok(GetResponse { revision: 3, entry: Some(Entry::default()) });
+    let second = Fake { get: Some(Box::new(get)), ..Fake::default() }.start().await;
+    let addresses = [first.address.to_string(), second.address.to_string()];
+    let both = Client::builder().address(&addresses[0]).address(&addresses[1]).build().unwrap();
+    for _ in 0..5 {
+        assert!(both.kv().get("k").await.unwrap().is_some());
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "it stays where it was served");
+
+    // Many that are turned away together leave once, and not back to where they came from.
+    asked.store(0, Ordering::Relaxed);
+    let both = Client::builder().address(&addresses[0]).address(&addresses[1]).build().unwrap();
+    let kv = both.kv();
+    let gets = (0..20).map(|_| async { kv.get("k").await.map(|entry| entry.is_some()) });
+    for found in futures_util::future::join_all(gets).await {
+        assert!(found.unwrap());
+    }
+    assert!(asked.load(Ordering::Relaxed) <= 20);
+
+    // Alone it is asked again.
+    asked.store(0, Ordering::Relaxed);
+    let alone = Client::builder().address(&addresses[0]).max_attempts(3).build().unwrap();
+    assert_eq!(alone.kv().get("k").await.unwrap_err().reason(), Some("NO_LEADER"));
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]

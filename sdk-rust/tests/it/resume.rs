@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use konsul_client::{Code, Error, WatchEvent, WatchOptions};
+use konsul_client::{Client, Code, Error, WatchEvent, WatchOptions};
 use konsul_proto::rpc;
 use konsul_proto::v1::watch_event::Type;
 use konsul_proto::v1::watch_response::Kind;
@@ -344,4 +344,34 @@ async fn a_lagging_member_is_waited_for() {
     let mut watch = fake.client().kv().watch(WatchOptions::key("k"));
     assert!(matches!(watch.next().await, Some(Ok(WatchEvent::Opened { revision: 8, .. }))));
     assert!(matches!(watch.next().await, Some(Ok(WatchEvent::Put { revision: 9, .. }))));
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_at_the_next_member_when_this_one_stops() {
+    let events = |revision| {
+        let mut message = message(0, Kind::Events, revision);
+        message.events = vec![put(&format!("at {revision}"), revision)];
+        Ok(message)
+    };
+    let stops = move |_: Request<WatchRequest>| {
+        let stopping = crate::calls::refusal(Code::Unavailable, "SHUTTING_DOWN", &[]);
+        Ok(vec![Ok(message(0, Kind::Opened, 0)), events(1), Err(stopping)])
+    };
+    let first = Fake { watch: Some(Box::new(stops)), ..Fake::default() }.start().await;
+    let goes_on = move |request: Request<WatchRequest>| {
+        let start = request.get_ref().targets[0].start_revision;
+        Ok(vec![Ok(message(0, Kind::Opened, start - 1)), events(start)])
+    };
+    let second = Fake { watch: Some(Box::new(goes_on)), ..Fake::default() }.start().await;
+    let addresses = [&first, &second].map(|fake| fake.address.to_string());
+    let client = Client::builder().address(&addresses[0]).address(&addresses[1]).build().unwrap();
+    let mut watch = client.kv().watch(WatchOptions::prefix("").from_revision(1));
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        if let WatchEvent::Put { revision, entry, .. } = watch.next().await.unwrap().unwrap() {
+            seen.push((revision, entry.key));
+        }
+    }
+    let expected: Vec<_> = (1..=4).map(|revision| (revision, format!("at {revision}"))).collect();
+    assert_eq!(seen, expected);
 }
