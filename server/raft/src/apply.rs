@@ -28,11 +28,12 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 /// Most Commands, and bytes of them, that are applied where they come in.
 const MAX_COMMANDS_HERE: usize = 4;
 const MAX_BYTES_HERE: usize = 16 << 10;
-/// A run that takes longer than this where it came in found a slow disk (the kernel makes writers to a mapped file
-/// wait when it can't keep up)...
+/// A run that takes longer than this where it came in held up everything else there: the kernel makes writers to a
+/// mapped file wait for a slow disk, and a virtual processor may be taken away.
 const SLOW: Duration = Duration::from_millis(2);
-/// ...and for as long as this all runs are left to the thread.
-const AFTER_SLOW: Duration = Duration::from_secs(10);
+/// When such runs have taken so much of a period, the others of that period are left to the thread.
+const MAX_SLOW: Duration = Duration::from_millis(50);
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// A run of committed entries, with whom to tell how each came out.
 pub(crate) type Entries = Vec<(RaftEntry, Option<ApplyResponder<Types>>)>;
@@ -56,8 +57,8 @@ pub(crate) struct Applier {
     pub(crate) writer: Mutex<Option<StateWriter>>,
     /// Whether brief runs may be applied where they come in: not if every commit waits for the disk.
     pub(crate) may_apply_here: bool,
-    /// When a run was last found to be slow.
-    pub(crate) slow: Mutex<Option<Instant>>,
+    /// When the present period began, and what slow runs have taken of it.
+    pub(crate) slow: Mutex<(Instant, Duration)>,
     pub(crate) sink: Arc<dyn BatchSink>,
     pub(crate) space: Arc<Space>,
     pub(crate) health: Arc<Health>,
@@ -138,14 +139,19 @@ impl Applier {
             Err(error) if error.is_out_of_space() => return Err(entries),
             Err(error) => return Ok(Err(self.broken(&error))),
         }
-        if began.elapsed() > SLOW {
-            *self.slow.lock() = Some(Instant::now());
+        let took = began.elapsed();
+        if took > SLOW {
+            self.slow.lock().1 += took;
         }
         Ok(Ok(()))
     }
 
     fn was_slow(&self) -> bool {
-        self.slow.lock().is_some_and(|at| at.elapsed() < AFTER_SLOW)
+        let mut slow = self.slow.lock();
+        if slow.0.elapsed() > PERIOD {
+            *slow = (Instant::now(), Duration::ZERO);
+        }
+        slow.1 > MAX_SLOW
     }
 
     fn apply(&self, writer: &mut StateWriter, entries: Entries) -> io::Result<()> {

@@ -122,7 +122,7 @@ impl Node {
         let applier = Arc::new(Applier {
             writer: Mutex::new(Some(writer)),
             may_apply_here: settings.durability == Durability::Log,
-            slow: Mutex::default(),
+            slow: Mutex::new((std::time::Instant::now(), Duration::ZERO)),
             sink,
             space: space.clone(),
             health: health.clone(),
