@@ -136,9 +136,15 @@ impl Proposer {
 
     /// Proposes what comes in until it is closed and everything is answered.
     pub(crate) async fn run(self: Arc<Self>, raft: Raft) {
+        let mut is_crowded = false;
         while self.wait_until_filled().await {
             let Ok(permit) = self.in_flight.clone().acquire_owned().await else { return };
+            if is_crowded {
+                // Calls that became ready together with the first one run first, and join.
+                tokio::task::yield_now().await;
+            }
             let (group, callers) = self.next_group(permit);
+            is_crowded = group.commands().len() > 1;
             let completion = Completion::new(move |result: WriteResult| callers.complete(result));
             // If Raft has stopped the completion is dropped, and with it the callers are told.
             if let Err(error) = raft.client_write_ff(group, Some(completion)).await {

@@ -90,12 +90,18 @@ impl Reads {
     }
 
     async fn serve(self: Arc<Self>, desk: Arc<Desk>, requests: mpsc::UnboundedSender<Waiter>) {
+        let mut is_crowded = false;
         loop {
             desk.filled.notified().await;
+            if is_crowded {
+                // Calls that became ready together with the first one run first, and join.
+                tokio::task::yield_now().await;
+            }
             let (waiting, closed) = {
                 let mut waiting = desk.waiting.lock();
                 (std::mem::take(&mut *waiting), self.closed.load(Acquire))
             };
+            is_crowded = waiting.len() > 1;
             if !waiting.is_empty() {
                 self.stats.reads.fetch_add(waiting.len() as u64, Relaxed);
                 let answer = self.ask(&requests).await;
