@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::Cluster;
 use crate::compact::Compact;
 use crate::completion::Completion;
 use crate::kv::Kv;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Server(Server),
     Status(Status),
     Kv(Kv),
+    Cluster(Cluster),
     Compact(Compact),
     Completion(Completion),
 }

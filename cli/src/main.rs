@@ -12,6 +12,7 @@
 //! - `failure`: errors and exit codes
 
 mod args;
+mod cluster;
 mod compact;
 mod completion;
 mod failure;
@@ -44,6 +45,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Server(command) => command.run(),
         Command::Completion(command) => command.run(),
         Command::Status(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Cluster(command) => session::run(cli.client, |session| command.run(session)),
         Command::Compact(command) => session::run(cli.client, |session| command.run(session)),
         Command::Kv(command) => session::run(cli.client, |session| command.run(session)),
     }

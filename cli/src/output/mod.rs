@@ -7,7 +7,7 @@ mod text;
 use std::io::{self, IsTerminal, Write};
 
 use bytes::Bytes;
-use konsul_client::proto::{ListResponse, WatchEvent};
+use konsul_client::proto::{ListMembersResponse, ListResponse, WatchEvent};
 
 use crate::args::Format;
 use crate::failure::Failure;
@@ -57,6 +57,22 @@ impl Output {
     /// Prints a page of a listing as text.
     pub(crate) fn listing(&self, page: &ListResponse, long: bool, descending: bool) -> Result<(), Failure> {
         print(&text::listing(page, long, descending))
+    }
+
+    /// Prints how a cluster is doing.
+    pub(crate) fn cluster(&self, members: &ListMembersResponse) -> Result<(), Failure> {
+        match self.format {
+            Format::Text => print(&text::cluster(members)),
+            Format::Json => self.message(members),
+        }
+    }
+
+    /// Says that something is done that has no answer to show.
+    pub(crate) fn done(&self, what: &str) -> Result<(), Failure> {
+        match self.format {
+            Format::Text => print(&format!("{what}\n")),
+            Format::Json => print("{}\n"),
+        }
     }
 
     /// Prints how many keys there are.
