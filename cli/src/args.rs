@@ -9,6 +9,7 @@ use crate::completion::Completion;
 use crate::kv::Kv;
 use crate::server::Server;
 use crate::status::Status;
+use crate::tls::Tls;
 
 /// Where a server listens unless told otherwise.
 pub(crate) const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8500";
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Status(Status),
     Kv(Kv),
     Compact(Compact),
+    Tls(Tls),
     Completion(Completion),
 }
 

@@ -12,4 +12,5 @@ mod kv;
 mod resume;
 mod server;
 mod surface;
+mod tls;
 mod watch;
