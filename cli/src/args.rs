@@ -10,6 +10,7 @@ use crate::completion::Completion;
 use crate::kv::Kv;
 use crate::server::Server;
 use crate::status::Status;
+use crate::tls::Tls;
 
 /// Where a server listens unless told otherwise.
 pub(crate) const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8500";
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Kv(Kv),
     Cluster(Cluster),
     Compact(Compact),
+    Tls(Tls),
     Completion(Completion),
 }
 

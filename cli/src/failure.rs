@@ -15,6 +15,9 @@ pub(crate) enum Failure {
     /// The server did not start.
     #[error(transparent)]
     Server(#[from] konsul_server::Failure),
+    /// A certificate was not made.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
     /// Nothing more can be printed.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),

@@ -1,5 +1,5 @@
 //! All that is printed on stdout. `text` says it for people, `json` is the API's own JSON; here is only which one, and how
-//! it gets out.
+//! it gets out. What no server said has its text where it is made.
 
 pub(crate) mod json;
 mod text;
@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 
 use bytes::Bytes;
 use konsul_client::proto::{ListMembersResponse, ListResponse, WatchEvent};
+use serde::Serialize;
 
 use crate::args::Format;
 use crate::failure::Failure;
@@ -34,6 +35,16 @@ impl Output {
             Format::Json if io::stdout().is_terminal() => print(&(json::pretty(message)? + "\n")),
             Format::Json => print(&(json::line(message)? + "\n")),
         }
+    }
+
+    /// Prints what a command made by itself, without a server.
+    pub(crate) fn made<M: Text + Serialize>(&self, made: &M) -> Result<(), Failure> {
+        let json = match self.format {
+            Format::Text => return print(&made.text()),
+            Format::Json if io::stdout().is_terminal() => serde_json::to_string_pretty(made),
+            Format::Json => serde_json::to_string(made),
+        };
+        print(&(json.map_err(io::Error::from)? + "\n"))
     }
 
     /// Prints one change in one line, at once.

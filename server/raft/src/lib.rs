@@ -56,6 +56,6 @@ pub mod disk;
 
 pub use error::RaftError;
 pub use node::Node;
-pub use peer::TlsFiles;
+pub use peer::{PEER_NAME, TlsFiles};
 pub use settings::{Limits, PeerSettings, Role, Settings};
 pub use stats::{Histogram, Stats};

@@ -19,7 +19,7 @@ pub(crate) use network::Network;
 pub(crate) use port::{PeerPort, ServedPort};
 pub(crate) use service::{PeerService, Serving};
 pub(crate) use tls::Tls;
-pub use tls::TlsFiles;
+pub use tls::{PEER_NAME, TlsFiles};
 
 /// The messages and stubs of `peer.proto`.
 #[allow(missing_docs, clippy::all)]

@@ -8,7 +8,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 use crate::error::RaftError;
 
 /// The name in every member's certificate.
-const PEER_NAME: &str = "peer.konsul";
+pub const PEER_NAME: &str = "peer.konsul";
 
 /// Files of the certificates, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
