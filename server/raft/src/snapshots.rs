@@ -166,6 +166,11 @@ impl Incoming {
         self.received
     }
 
+    /// Bytes there will be.
+    pub(crate) fn expected(&self) -> u64 {
+        self.snapshot.bytes
+    }
+
     /// Takes in the next piece.
     pub(crate) fn write(&mut self, data: &[u8]) -> io::Result<()> {
         if self.received + data.len() as u64 > self.snapshot.bytes {

@@ -30,6 +30,7 @@ use crate::proposer::{Proposer, Raft};
 use crate::reads::Reads;
 use crate::snapshots::Snapshots;
 use crate::space::Space;
+use crate::stats::Stats;
 use crate::types::{Snapshot, Types};
 
 /// How long to wait for the entry that a hash is asked of.
@@ -53,6 +54,7 @@ pub(crate) struct Serving {
     pub(crate) contact: Arc<Contact>,
     pub(crate) hashes: Arc<Hashes>,
     pub(crate) builder: Builder,
+    pub(crate) stats: Arc<Stats>,
     /// Ends the streams of other members when this one stops.
     pub(crate) closing: CancellationToken,
     /// Greatest size of a snapshot.
@@ -215,7 +217,7 @@ impl Peer for PeerService {
         let vote = offer.vote.ok_or_else(|| Status::invalid_argument("vote is missing"))?.into();
         let incoming = self.serving.snapshots.receive(&offer).map_err(|e| Status::internal(e.to_string()))?;
         let data = snapshot::check(first, incoming.received())?;
-        let received = snapshot::receive(incoming, Some(data), chunks).await?;
+        let received = snapshot::receive(incoming, data, chunks, &self.serving.stats).await?;
         tracing::info!(index = received.applied.index, bytes = offer.bytes, "a snapshot has come in");
         let meta = received.meta().map_err(|e| malformed(&e))?;
         let snapshot = Snapshot { meta, snapshot: received };
@@ -286,7 +288,8 @@ impl Peer for PeerService {
         }
         let failed = |e: std::io::Error| Status::internal(format!("no snapshot could be made: {e}"));
         let snapshot = serving.builder.make().await.map_err(failed)?;
-        let chunks = snapshot::hand_out(&snapshot, &serving.builder.pace).map_err(failed)?;
+        let chunks =
+            snapshot::hand_out(&snapshot, &serving.builder.pace, serving.stats.clone()).map_err(failed)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(chunks).map(Ok))))
     }
 
