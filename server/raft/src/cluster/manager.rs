@@ -74,7 +74,7 @@ impl Manager {
         if !request.cluster_id.is_empty() && request.cluster_id != cluster.to_string() {
             let theirs = request.cluster_id;
             return Err(Status::failed_precondition(format!(
-                "the server belongs to cluster {theirs}, and this is {cluster}: it needs a new data directory"
+                "the server belongs to another cluster ({theirs}): it needs a new data directory to join this one"
             )));
         }
         let _changing = self.changing.lock().await;
