@@ -10,3 +10,5 @@ mod opening;
 mod power;
 mod serving;
 mod snapshots;
+mod strangers;
+mod trio;
