@@ -75,6 +75,11 @@ impl Report {
         }
     }
 
+    /// Something that should have come about did not, if this is an error.
+    pub(crate) fn found_if<T>(&self, came_about: Result<T>) -> Option<T> {
+        came_about.map_err(|error| self.found(format_args!("{error:#}"))).ok()
+    }
+
     /// How many things are wrong.
     pub(crate) fn findings(&self) -> usize {
         self.with(|inside| inside.findings.len())

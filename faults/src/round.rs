@@ -58,8 +58,8 @@ struct Memories {
     promises: Vec<Promise>,
     /// What each watcher was told.
     streams: Vec<(String, Vec<Change>)>,
-    /// What the store says has happened.
-    history: Vec<Change>,
+    /// What the store says has happened; `None` when it could not be read.
+    history: Option<Vec<Change>>,
 }
 
 /// Runs a round; the exit code says whether the cluster kept its promises.
@@ -98,10 +98,8 @@ async fn round(options: &RoundOptions) -> Result<ExitCode> {
     cluster.until_ready(READY_LIMIT).await.context("the cluster does not even begin")?;
     let mut workload = Workload::begin(&cluster, &options.folder, *seed)?;
     nemesis::run(&cluster, &options.faults, *seed, Duration::from_secs((*seconds).into())).await?;
-    match calm(&cluster, &mut workload, options).await {
-        Ok(memories) => judge(&memories, &report),
-        Err(error) => report.found(format_args!("{error:#}")),
-    }
+    let memories = calm(&cluster, &mut workload, options).await?;
+    judge(&memories, &report);
     let history = workload.history.clone();
     check_linearizability(&history, &options.checker, &report).await?;
     cluster.kill().await?;
@@ -110,26 +108,29 @@ async fn round(options: &RoundOptions) -> Result<ExitCode> {
     Ok(if report.findings() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Waits until the healed cluster is well, and collects what everybody remembers.
+/// Waits until the healed cluster is well, and collects what everybody remembers. What doesn't become well is reported.
+///
+/// # Errors
+/// When the rig itself fails.
 async fn calm(cluster: &Cluster, workload: &mut Workload, options: &RoundOptions) -> Result<Memories> {
-    cluster.report.tell("all is healed");
-    cluster.until_ready(READY_LIMIT).await.context("all is healed")?;
+    let report = &cluster.report;
+    report.tell("all is healed");
+    report.found_if(cluster.until_ready(READY_LIMIT).await);
     let before = workload.answered();
     tokio::time::sleep(PEACE).await;
     if workload.answered() == before {
-        bail!("no call was answered within {PEACE:?} after all was healed");
+        report.found(format_args!("no call was answered within {PEACE:?} after all was healed"));
     }
     let promises = workload.stop().await?;
     let streams = workload.streams(cluster, CALM_LIMIT).await?;
-    workload.read_all(cluster, CALM_LIMIT).await?;
-    until_equal(cluster).await?;
-    let history = workload::told_history(cluster, &workload.history, CALM_LIMIT).await?;
-    for (name, changes) in
-        streams.iter().map(|(name, changes)| (name.as_str(), changes)).chain([("history", &history)])
-    {
+    workload.read_all(cluster, CALM_LIMIT).await;
+    report.found_if(until_equal(cluster).await);
+    let history = report.found_if(workload::told_history(cluster, &workload.history, CALM_LIMIT).await);
+    let told = streams.iter().map(|(name, changes)| (name.as_str(), changes));
+    for (name, changes) in told.chain(history.as_ref().map(|history| ("history", history))) {
         write_changes(&options.folder.join(format!("changes-{name}.jsonl")), changes)?;
     }
-    cluster.report.tell("all was read");
+    report.tell("all was read");
     Ok(Memories { records: workload.history.records(), promises, streams, history })
 }
 
@@ -171,12 +172,13 @@ fn write_changes(path: &Path, changes: &[Change]) -> Result<()> {
 
 fn judge(memories: &Memories, report: &Report) {
     let Memories { records, promises, streams, history } = memories;
+    report.found_all(checks::revisions_follow_time(records));
+    let Some(history) = history else { return };
     for (name, stream) in streams {
         report.found_all(checks::stream_is_history(name, stream, history));
     }
     report.found_all(checks::promises_are_kept(promises, history));
     report.found_all(checks::writes_are_in_history(records, history));
-    report.found_all(checks::revisions_follow_time(records));
     let kept = promises.iter().filter(|promise| promise.revision.is_some()).count();
     report.say(format_args!("{} changes, told to {} watchers", history.len(), streams.len()));
     report.say(format_args!("{kept} acknowledged writes of {} to the ledger", promises.len()));

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::claim::Claim;
 use crate::cluster::{self, Names};
+use crate::nemesis;
 use crate::network::{self, Network};
 
 /// What a run is asked for.
@@ -45,11 +46,31 @@ pub(crate) struct RunOptions {
     keep: bool,
 }
 
+/// The programs of a run, by their full paths.
+struct Programs {
+    own: PathBuf,
+    konsul: PathBuf,
+    checker: PathBuf,
+}
+
+impl Programs {
+    fn of(options: &RunOptions) -> Result<Self> {
+        let full =
+            |path: &Path| path.canonicalize().with_context(|| format!("there is no {}", path.display()));
+        let own = std::env::current_exe()?;
+        let beside = own.with_file_name("konsul");
+        let konsul = full(options.konsul.as_deref().unwrap_or(&beside))?;
+        Ok(Self { konsul, checker: full(&options.checker)?, own })
+    }
+}
+
 /// Runs all of it; the exit code says whether the cluster kept its promises.
 ///
 /// # Errors
 /// When the run itself can't be done.
 pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
+    nemesis::check(&options.faults, options.members.into())?;
+    let programs = Programs::of(options)?;
     if !geteuid().is_root() {
         bail!("namespaces, mounts and packet filters need root: run it as root");
     }
@@ -59,7 +80,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
         let folder = folder(&options.dir)?;
         // Only removed once it is known that nobody needs it.
         let folder = folder.keep();
-        let inside = inside(options, &claim, &folder).await;
+        let inside = inside(options, &programs, &claim, &folder).await;
         let removed = network::remove(claim.name()).await;
         let code = inside?;
         removed?;
@@ -73,13 +94,13 @@ pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
 }
 
 /// Makes the network and lets the inside run there; its exit code.
-async fn inside(options: &RunOptions, claim: &Claim, folder: &Path) -> Result<u8> {
+async fn inside(options: &RunOptions, programs: &Programs, claim: &Claim, folder: &Path) -> Result<u8> {
     // From here on a signal is for the inside, which ends by it, so that what is made here is also removed.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let network = Network::new(claim.name());
     network.set_up(&Names::new(options.members).addresses()).await?;
-    let mut inside = command(options, &network, claim, folder)?.spawn().context("can't run ip")?;
+    let mut inside = command(options, programs, claim, folder).spawn().context("can't run ip")?;
     let pid = inside.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     loop {
         tokio::select! {
@@ -98,17 +119,16 @@ async fn inside(options: &RunOptions, claim: &Claim, folder: &Path) -> Result<u8
     }
 }
 
-fn command(options: &RunOptions, network: &Network, claim: &Claim, folder: &Path) -> Result<Command> {
-    let own = std::env::current_exe()?;
-    let konsul = options.konsul.clone().unwrap_or_else(|| own.with_file_name("konsul"));
+fn command(options: &RunOptions, programs: &Programs, claim: &Claim, folder: &Path) -> Command {
+    let hub = Network::new(claim.name()).hub();
     let seed = options.seed.unwrap_or_else(|| rand::rng().random());
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", &network.hub()]).arg(own).args(["round", "--run", claim.name()]);
+    command.args(["netns", "exec", &hub]).arg(&programs.own).args(["round", "--run", claim.name()]);
     command.arg("--members").arg(options.members.to_string());
     command.arg("--seconds").arg(options.seconds.to_string());
     command.arg("--seed").arg(seed.to_string());
-    command.arg("--konsul").arg(program(&konsul)?);
-    command.arg("--checker").arg(program(&options.checker)?);
+    command.arg("--konsul").arg(&programs.konsul);
+    command.arg("--checker").arg(&programs.checker);
     command.arg("--folder").arg(folder);
     if !options.faults.is_empty() {
         command.arg("--faults").arg(options.faults.join(","));
@@ -119,11 +139,7 @@ fn command(options: &RunOptions, network: &Network, claim: &Claim, folder: &Path
     for (name, _) in std::env::vars_os().filter(|(name, _)| cluster::is_setting(name)) {
         command.env_remove(name);
     }
-    Ok(command)
-}
-
-fn program(path: &Path) -> Result<PathBuf> {
-    path.canonicalize().with_context(|| format!("there is no {}", path.display()))
+    command
 }
 
 fn folder(parent: &Path) -> Result<tempfile::TempDir> {

@@ -22,11 +22,11 @@ impl Jump {
 impl Fault for Jump {
     fn begin<'a>(&'a mut self, cluster: &'a Cluster) -> Doing<'a, String> {
         Box::pin(async {
-            let member = self.target.find(cluster).await;
+            let (member, shown) = self.target.find(cluster).await;
             let ahead_s = if self.ahead { JUMP_S } else { -JUMP_S };
             member.clock.set(ahead_s)?;
             self.jumped = Some(member.name.clone());
-            Ok(format!("{}, {ahead_s:+} s", self.target.shown(member)))
+            Ok(format!("{}, {ahead_s:+} s", shown))
         })
     }
 

@@ -23,12 +23,12 @@ impl Full {
 impl Fault for Full {
     fn begin<'a>(&'a mut self, cluster: &'a Cluster) -> Doing<'a, String> {
         Box::pin(async {
-            let member = self.target.find(cluster).await;
+            let (member, shown) = self.target.find(cluster).await;
             // Should it be killed meanwhile, it may have no room to start.
             member.may_end();
             member.disk.fill(self.left_bytes)?;
             self.full = Some(member.name.clone());
-            Ok(format!("{}, {} MiB left", self.target.shown(member), self.left_bytes >> 20))
+            Ok(format!("{}, {} MiB left", shown, self.left_bytes >> 20))
         })
     }
 

@@ -29,13 +29,13 @@ impl Flapping {
 impl Fault for Flapping {
     fn begin<'a>(&'a mut self, cluster: &'a Cluster) -> Doing<'a, String> {
         Box::pin(async {
-            let member = self.target.find(cluster).await;
+            let (member, shown) = self.target.find(cluster).await;
             let namespace = &member.namespace;
             let cut =
                 |address| [Rule::nothing_to(namespace, address), Rule::nothing_from(namespace, address)];
             self.rules = everybody(cluster, member).into_iter().flat_map(cut).collect();
             firewall::add(&self.rules).await?;
-            Ok(self.target.shown(member))
+            Ok(shown)
         })
     }
 

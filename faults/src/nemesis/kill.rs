@@ -29,9 +29,9 @@ impl Fault for Kill {
                 futures_util::future::join_all(all).await.into_iter().collect::<Result<()>>()?;
                 return Ok("all members".to_owned());
             };
-            let member = target.find(cluster).await;
+            let (member, shown) = target.find(cluster).await;
             member.kill().await?;
-            Ok(target.shown(member))
+            Ok(shown)
         })
     }
 

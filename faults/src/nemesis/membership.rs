@@ -49,10 +49,10 @@ impl Replace {
 impl Fault for Replace {
     fn begin<'a>(&'a mut self, cluster: &'a Cluster) -> Doing<'a, String> {
         Box::pin(async {
-            let member = self.target.find(cluster).await;
+            let (member, shown) = self.target.find(cluster).await;
             self.removed = Some(member.name.clone());
             leave(cluster, member).await?;
-            Ok(self.target.shown(member))
+            Ok(shown)
         })
     }
 

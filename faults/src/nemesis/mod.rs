@@ -133,6 +133,14 @@ const KINDS: &[Kind] = &[
     },
 ];
 
+/// Whether these faults (all when none are named) can happen to a cluster of so many members.
+///
+/// # Errors
+/// When there is no such fault, or none is left.
+pub(crate) fn check(names: &[String], members: usize) -> Result<()> {
+    kinds(names, members).map(drop)
+}
+
 /// Makes faults of these kinds (all when none are named) happen for so long, and heals the last ones.
 ///
 /// # Errors
@@ -216,19 +224,15 @@ impl Draw<'_> {
 }
 
 impl Target {
-    /// The member that it is now; the first one, if a leader is asked for and nobody knows one.
-    async fn find(self, cluster: &Cluster) -> &Member {
-        match self {
-            Self::Leader => cluster.leader().await.unwrap_or(&cluster.members[0]),
-            Self::Member(index) => &cluster.members[index],
-        }
-    }
-
-    /// How a report names the member that was found.
-    fn shown(self, member: &Member) -> String {
-        match self {
-            Self::Leader => format!("{}, which led", member.name),
-            Self::Member(_) => member.name.clone(),
+    /// The member that it is now, and how a report names it; the first one, if a leader is asked for and nobody knows one.
+    async fn find(self, cluster: &Cluster) -> (&Member, String) {
+        let leader = match self {
+            Self::Leader => cluster.leader().await,
+            Self::Member(index) => return (&cluster.members[index], cluster.members[index].name.clone()),
+        };
+        match leader {
+            Some(leader) => (leader, format!("{}, which leads", leader.name)),
+            None => (&cluster.members[0], cluster.members[0].name.clone()),
         }
     }
 }

@@ -24,7 +24,7 @@ impl OneWay {
 impl Fault for OneWay {
     fn begin<'a>(&'a mut self, cluster: &'a Cluster) -> Doing<'a, String> {
         Box::pin(async {
-            let member = self.target.find(cluster).await;
+            let (member, shown) = self.target.find(cluster).await;
             let others = if self.clients { everybody(cluster, member) } else { peers(cluster, member) };
             let cut = |address| match self.mute {
                 true => Rule::nothing_to(&member.namespace, address),
@@ -34,7 +34,7 @@ impl Fault for OneWay {
             firewall::add(&self.rules).await?;
             let how = if self.mute { "is not heard" } else { "hears nothing" };
             let by = if self.clients { "members and clients" } else { "members" };
-            Ok(format!("{}, {how} ({by})", self.target.shown(member)))
+            Ok(format!("{shown}, {how} ({by})"))
         })
     }
 

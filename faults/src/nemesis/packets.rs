@@ -28,10 +28,10 @@ impl Loss {
 impl Fault for Loss {
     fn begin<'a>(&'a mut self, cluster: &'a Cluster) -> Doing<'a, String> {
         Box::pin(async {
-            let member = self.target.find(cluster).await;
+            let (member, shown) = self.target.find(cluster).await;
             let rule = self.rule.insert(Rule::lose(&member.namespace, self.per_mille));
             rule.add().await?;
-            Ok(format!("{}, {} ‰", self.target.shown(member), self.per_mille))
+            Ok(format!("{}, {} ‰", shown, self.per_mille))
         })
     }
 
@@ -61,10 +61,10 @@ impl Late {
 impl Fault for Late {
     fn begin<'a>(&'a mut self, cluster: &'a Cluster) -> Doing<'a, String> {
         Box::pin(async {
-            let member = self.target.find(cluster).await;
+            let (member, shown) = self.target.find(cluster).await;
             let options = DelayOptions { least_ms: self.most_ms / 2, most_ms: self.most_ms };
             self.delay = Some(Delay::begin(&member.namespace, options).await?);
-            Ok(format!("{}, {} to {} ms", self.target.shown(member), options.least_ms, options.most_ms))
+            Ok(format!("{}, {} to {} ms", shown, options.least_ms, options.most_ms))
         })
     }
 

@@ -18,10 +18,10 @@ impl Pause {
 impl Fault for Pause {
     fn begin<'a>(&'a mut self, cluster: &'a Cluster) -> Doing<'a, String> {
         Box::pin(async {
-            let member = self.target.find(cluster).await;
+            let (member, shown) = self.target.find(cluster).await;
             member.pause()?;
             self.paused = Some(member.name.clone());
-            Ok(self.target.shown(member))
+            Ok(shown)
         })
     }
 

@@ -17,9 +17,9 @@ impl Restart {
 impl Fault for Restart {
     fn begin<'a>(&'a mut self, cluster: &'a Cluster) -> Doing<'a, String> {
         Box::pin(async {
-            let member = self.target.find(cluster).await;
+            let (member, shown) = self.target.find(cluster).await;
             member.stop().await?;
-            Ok(self.target.shown(member))
+            Ok(shown)
         })
     }
 

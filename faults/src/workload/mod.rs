@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use konsul_client::Client;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cluster::{self, CALL_LIMIT, Cluster};
+use crate::member::Member;
 #[cfg(test)]
 pub(crate) use history::Version;
 pub(crate) use history::{History, Op, Outcome, Record};
@@ -108,11 +109,9 @@ impl Workload {
         Ok(promises)
     }
 
-    /// Reads every key through every member once more, so that late effects of writes with unknown outcomes are seen.
-    ///
-    /// # Errors
-    /// When a key can't be read within the limit.
-    pub(crate) async fn read_all(&self, cluster: &Cluster, limit: Duration) -> Result<()> {
+    /// Reads every key through every member once more, so that late effects of writes with unknown outcomes are seen. Reports a
+    /// member through which they can't be read within the limit.
+    pub(crate) async fn read_all(&self, cluster: &Cluster, limit: Duration) {
         let keys: BTreeSet<String> = self.history.records().into_iter().map(|record| record.key).collect();
         let reader = self.history.clients();
         for (number, member) in cluster.members.iter().enumerate() {
@@ -131,29 +130,30 @@ impl Workload {
                 }
             };
             if tokio::time::timeout(limit, all).await.is_err() {
-                bail!(
-                    "not all keys could be read through {} within {limit:?} after all was healed",
-                    member.name
-                );
+                let name = &member.name;
+                cluster
+                    .report
+                    .found(format_args!("not all keys can be read through {name} within {limit:?}"));
             }
         }
-        Ok(())
     }
 
-    /// Writes one last key and waits until all watchers have it; the last revision and what they were told.
+    /// Writes one last key and waits until all watchers have it; what they were told. Reports a watcher that has not been told within the
+    /// limit.
     ///
     /// # Errors
-    /// When it can't be written, or a watcher isn't told, within the limit.
+    /// When a watcher panicked.
     pub(crate) async fn streams(
         &mut self,
         cluster: &Cluster,
         limit: Duration,
     ) -> Result<Vec<(String, Vec<Change>)>> {
-        let kv = cluster_client(cluster)?.kv().timeout(limit);
-        let last = kv.put(LAST_KEY, "").await.context("no write after all was healed")?.revision;
+        let kv = patient(&everyone(cluster))?.kv().timeout(limit);
+        let last = kv.put(LAST_KEY, "").await.context("the last write after all was healed");
+        let last = cluster.report.found_if(last).map_or(0, |last| last.revision);
         let mut streams = Vec::new();
         for watcher in self.watchers.drain(..) {
-            streams.push(watcher.until(last, limit).await?);
+            streams.push(watcher.until(last, limit, &cluster.report).await?);
         }
         Ok(streams)
     }
@@ -168,7 +168,7 @@ pub(crate) async fn told_history(
     history: &History,
     limit: Duration,
 ) -> Result<Vec<Change>> {
-    let kv = cluster_client(cluster)?.kv().timeout(limit);
+    let kv = patient(&everyone(cluster))?.kv().timeout(limit);
     let mut changes = Vec::new();
     // Each of its keys is written once.
     for entry in kv.list(LEDGER).all().await? {
@@ -186,23 +186,18 @@ pub(crate) async fn told_history(
     Ok(changes)
 }
 
-fn cluster_client(cluster: &Cluster) -> Result<Client> {
-    patient(&Way {
-        name: "all".to_owned(),
-        addresses: cluster.members.iter().map(|member| member.api()).collect(),
-    })
-}
-
 /// Each member alone, and all together.
 fn ways(cluster: &Cluster) -> Vec<Way> {
-    let alone =
-        |member: &crate::member::Member| Way { name: member.name.clone(), addresses: vec![member.api()] };
+    let alone = |member: &Member| Way { name: member.name.clone(), addresses: vec![member.api()] };
     let mut ways: Vec<Way> = cluster.members.iter().map(alone).collect();
     if ways.len() > 1 {
-        let addresses = ways.iter().flat_map(|way| way.addresses.clone()).collect();
-        ways.push(Way { name: "all".to_owned(), addresses });
+        ways.push(everyone(cluster));
     }
     ways
+}
+
+fn everyone(cluster: &Cluster) -> Way {
+    Way { name: "all".to_owned(), addresses: cluster.members.iter().map(Member::api).collect() }
 }
 
 /// A client that tries again as often as it may.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use konsul_client::proto::Entry;
 use konsul_client::{Client, WatchEvent, WatchOptions};
 use serde::Serialize;
@@ -47,21 +47,25 @@ impl Watcher {
         Self { name: name.to_owned(), complete, stop, task }
     }
 
-    /// Waits until it knows everything up to and including this revision, and brings its name and what it was told.
+    /// Waits until it knows everything up to and including this revision, and brings its name and what it was told. Reports it if that
+    /// takes longer than the limit, or the watch ended before.
     ///
     /// # Errors
-    /// When that takes longer than the limit, or the watch ended before.
-    pub(super) async fn until(mut self, revision: u64, limit: Duration) -> Result<(String, Vec<Change>)> {
+    /// When its task panicked.
+    pub(super) async fn until(
+        mut self,
+        revision: u64,
+        limit: Duration,
+        report: &Report,
+    ) -> Result<(String, Vec<Change>)> {
         let comes = self.complete.wait_for(|complete| *complete >= revision);
         let came = tokio::time::timeout(limit, comes).await.map(|came| came.is_ok());
-        let complete = *self.complete.borrow();
-        match came {
-            Ok(true) => {}
-            Ok(false) => bail!("the watch through {} ended at revision {complete}", self.name),
-            Err(_) => bail!(
-                "the watch through {} is at revision {complete} and not at {revision} {limit:?} after all was healed",
-                self.name
-            ),
+        let (name, complete) = (&self.name, *self.complete.borrow());
+        if came != Ok(true) {
+            let when = format_args!("{limit:?} after all was healed");
+            report.found(format_args!(
+                "the watch through {name} is at {complete} and not at {revision}, {when}"
+            ));
         }
         self.stop.send_replace(true);
         let changes = self.task.await.context("a watcher of the rig failed")?;
