@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::Cluster;
 use crate::compact::Compact;
 use crate::completion::Completion;
 use crate::kv::Kv;
 use crate::server::Server;
 use crate::status::Status;
+use crate::tls::Tls;
 
 /// Where a server listens unless told otherwise.
 pub(crate) const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8500";
@@ -38,7 +40,9 @@ pub(crate) enum Command {
     Server(Server),
     Status(Status),
     Kv(Kv),
+    Cluster(Cluster),
     Compact(Compact),
+    Tls(Tls),
     Completion(Completion),
 }
 

@@ -15,6 +15,9 @@ pub(crate) enum Failure {
     /// The server did not start.
     #[error(transparent)]
     Server(#[from] konsul_server::Failure),
+    /// A certificate was not made.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
     /// Nothing more can be printed.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -33,6 +36,9 @@ pub(crate) enum Failure {
     /// A command of `--exec` failed, and that was asked to end the watch.
     #[error("the command failed ({status}) on revision {revision} of {key}")]
     Exec { status: std::process::ExitStatus, code: u8, revision: u64, key: String },
+    /// A cluster without a leader.
+    #[error("no leader is known: fewer voters are alive, or reach each other, than a majority")]
+    NoLeader,
     /// A signal ended the command.
     #[error("interrupted")]
     Interrupted { code: u8 },

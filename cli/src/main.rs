@@ -6,12 +6,14 @@
 //! - `session`: the client and the output of a command
 //! - `kv`, `status`, `compact`: the client commands, one file each
 //! - `server`: the server, which is a crate of its own
+//! - `tls`: certificates for members, which no server is asked for
 //! - `completion`: shell completions
 //! - `output`: all that is printed, as text or JSON
 //! - `value`: values from an argument, a file or stdin
 //! - `failure`: errors and exit codes
 
 mod args;
+mod cluster;
 mod compact;
 mod completion;
 mod failure;
@@ -20,6 +22,7 @@ mod output;
 mod server;
 mod session;
 mod status;
+mod tls;
 mod value;
 
 use std::process::ExitCode;
@@ -28,6 +31,7 @@ use clap::Parser;
 
 use args::{Cli, Command};
 use failure::Failure;
+use output::Output;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,7 +47,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Server(command) => command.run(),
         Command::Completion(command) => command.run(),
+        Command::Tls(command) => command.run(&Output::new(cli.client.output)),
         Command::Status(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Cluster(command) => session::run(cli.client, |session| command.run(session)),
         Command::Compact(command) => session::run(cli.client, |session| command.run(session)),
         Command::Kv(command) => session::run(cli.client, |session| command.run(session)),
     }

@@ -59,13 +59,16 @@ impl Call {
     {
         let shared = &self.client.shared;
         let deadline = Instant::now() + self.timeout;
+        // How many members have not kept silent since one last answered.
+        let mut turns = shared.route.addresses();
         let mut backoff = Backoff::default();
         let mut before = None;
         loop {
             let request = self.attempt(message.clone(), deadline);
             let transport = shared.route.transport();
+            let until = self.attempt_until(deadline, turns);
             let attempt = rpc(transport.clone(), shared.max_message_bytes, request);
-            let error = match tokio::time::timeout_at(deadline, attempt).await {
+            let error = match tokio::time::timeout_at(until, attempt).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 // Who gives up at the deadline, here or there, may call it either.
                 Ok(Err(status))
@@ -74,7 +77,15 @@ impl Call {
                 {
                     self.deadline_exceeded(before.as_ref())
                 }
-                Ok(Err(status)) => Error::from(status),
+                Ok(Err(status)) => {
+                    turns = shared.route.addresses();
+                    Error::from(status)
+                }
+                Err(_) if until < deadline => {
+                    turns -= 1;
+                    shared.route.leave(&transport);
+                    transport.unanswered()
+                }
                 Err(_) => self.deadline_exceeded(before.as_ref()),
             };
             if is_turned_away(&error) {
@@ -87,6 +98,15 @@ impl Call {
             }
             before = Some(error);
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// When an attempt has waited long enough for this member. When all others kept silent it has all the time that is
+    /// left: the call may just be a slow one.
+    fn attempt_until(&self, deadline: Instant, turns: u32) -> Instant {
+        match self.client.shared.patience(self.timeout) {
+            Some(patience) if turns > 1 => deadline.min(Instant::now() + patience),
+            _ => deadline,
         }
     }
 

@@ -7,14 +7,21 @@ use crate::address::Address;
 use crate::admin::Admin;
 use crate::error::Error;
 use crate::kv::Kv;
-use crate::transport::Route;
+use crate::transport::{Route, Timing};
 
 /// Deadline of a call unless the builder says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest deadline: a year is as good as none, and the clock can count it.
 pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// How long one address may take to accept a connection before the next is tried.
-const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one of several servers may keep a call without an answer before the next is asked.
+const DEFAULT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection may be silent before the server is asked for a sign of life, and how long it has for that.
+const DEFAULT_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Shortest time that may be set for one server to answer within: less than this, and only noise is measured.
+const MIN_PATIENCE: Duration = Duration::from_millis(10);
 /// Largest answer that is accepted: a batch of values may be much larger than gRPC's usual 4 MiB.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 64 << 20;
 
@@ -38,8 +45,18 @@ pub(crate) struct Shared {
     pub(crate) route: Route,
     pub(crate) namespace: String,
     pub(crate) timeout: Duration,
+    pub(crate) attempt_timeout: Duration,
     pub(crate) max_attempts: u32,
     pub(crate) max_message_bytes: usize,
+}
+
+impl Shared {
+    /// How long one member may keep a call of this deadline without an answer before the next one is asked; `None`
+    /// where there is no other. No more than a member's share of the time, so that each has its turn before it is over.
+    pub(crate) fn patience(&self, timeout: Duration) -> Option<Duration> {
+        let addresses = self.route.addresses();
+        (addresses > 1).then(|| self.attempt_timeout.min(timeout / addresses))
+    }
 }
 
 impl Client {
@@ -91,7 +108,8 @@ pub struct ClientBuilder {
     token: Option<String>,
     namespace: String,
     timeout: Duration,
-    connect_timeout: Duration,
+    attempt_timeout: Duration,
+    timing: Timing,
     max_attempts: u32,
     max_message_bytes: usize,
     user_agent: String,
@@ -104,7 +122,12 @@ impl Default for ClientBuilder {
             token: None,
             namespace: String::new(),
             timeout: DEFAULT_TIMEOUT,
-            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
+            timing: Timing {
+                connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+                keep_alive_interval: DEFAULT_KEEP_ALIVE_INTERVAL,
+                keep_alive_timeout: DEFAULT_KEEP_ALIVE_TIMEOUT,
+            },
             max_attempts: u32::MAX,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             user_agent: concat!("konsul-client-rust/", env!("CARGO_PKG_VERSION")).into(),
@@ -114,7 +137,7 @@ impl Default for ClientBuilder {
 
 impl ClientBuilder {
     /// Adds an address: `http://host:port`, where `http://` and the port (8500) may be left out. When there are several,
-    /// they are tried in turn until one accepts the connection.
+    /// they are tried in turn until one accepts the connection and answers.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
@@ -144,9 +167,37 @@ impl ClientBuilder {
         self
     }
 
-    /// How long one address may take to accept a connection. Default: 3 s.
+    /// How long one of several servers may keep a call without an answer before the call is made again at the next
+    /// address. Default: 3 s; at least 10 ms.
+    ///
+    /// A call with a short deadline leaves earlier, after its share: the deadline divided by the number of addresses, so
+    /// that each has its turn. When all but one kept silent, that one has all the time that is left; with a single address
+    /// no call is cut short. Set it above the time that your slowest calls take; `Duration::MAX` leaves the shares alone.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = timeout.max(MIN_PATIENCE);
+        self
+    }
+
+    /// How long one address may take to accept a connection before the next is tried. Default: 2 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.timing.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a connection may be silent before the server is asked for a sign of life (an HTTP/2 PING). Default: 5 s;
+    /// from 10 ms to a year.
+    ///
+    /// A server that hangs, or can't be reached any more, is noticed after this and the
+    /// [timeout](Self::keep_alive_timeout) at most, also when nothing but a quiet watch uses the connection.
+    pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
+        self.timing.keep_alive_interval = interval.clamp(MIN_PATIENCE, MAX_TIMEOUT);
+        self
+    }
+
+    /// How long the server has for its sign of life before the connection is given up, and its calls and watches go on
+    /// at the next address. Default: 3 s; from 10 ms to a year.
+    pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.keep_alive_timeout = timeout.clamp(MIN_PATIENCE, MAX_TIMEOUT);
         self
     }
 
@@ -177,12 +228,13 @@ impl ClientBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let addresses =
             self.addresses.iter().map(|address| address.parse()).collect::<Result<Vec<Address>, _>>()?;
-        let route = Route::lazy(addresses, &self.user_agent, self.token.as_deref(), self.connect_timeout)?;
+        let route = Route::lazy(addresses, &self.user_agent, self.token.as_deref(), self.timing)?;
         Ok(Client {
             shared: Arc::new(Shared {
                 route,
                 namespace: self.namespace,
                 timeout: self.timeout,
+                attempt_timeout: self.attempt_timeout,
                 max_attempts: self.max_attempts,
                 max_message_bytes: self.max_message_bytes,
             }),

@@ -30,8 +30,10 @@
 //! - **Exactly once.** Each write carries an idempotency key, the same on all its attempts, by which the server knows a
 //!   write that it has done already. To carry a retry over a restart of the program, choose the key:
 //!   [`Put::idempotency_key`](kv::Put::idempotency_key).
-//! - **Several servers.** With several addresses, the next one is tried when one cannot be connected to, or answers that
-//!   it cannot serve now (UNAVAILABLE: it has no leader, lags too far behind, or stops).
+//! - **Several servers.** With several addresses, the next one is tried when one cannot be connected to, answers that it
+//!   cannot serve now (UNAVAILABLE: it has no leader, lags too far behind, or stops), breaks the connection, or keeps
+//!   silent: for [3 s](ClientBuilder::attempt_timeout) on a call (less if the call's deadline is near), for [5 s and
+//!   3 s more](ClientBuilder::keep_alive_interval) on a watch. With a single address no call is cut short.
 //!
 //! Messages are those of the API itself ([`proto`]); what is of this crate is how calls are made. A client works within a
 //! tokio runtime, of either flavour.

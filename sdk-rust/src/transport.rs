@@ -14,27 +14,36 @@ use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 use tower::Service;
 
 use crate::address::Address;
-use crate::error::{Error, Unreachable};
+use crate::error::{Answer, Error, Unreachable};
 
-/// How often an idle connection is probed. A dead peer is noticed after this and [`KEEP_ALIVE_TIMEOUT`]
-/// at most, which is what ends a watch whose server vanished without closing the connection.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// How long an answer to a probe may take.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Flow control windows: the default of 64 KiB makes a stream of values wait for round trips.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
-/// A channel to whichever address answers. Reconnects on the next call after a connection broke.
+/// How long a server may take to show that it is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// To accept a connection.
+    pub(crate) connect_timeout: Duration,
+    /// How long a connection may be silent before it is probed. A dead peer is noticed after this and the next at most,
+    /// which is what ends a watch whose server hangs, or vanished without closing the connection.
+    pub(crate) keep_alive_interval: Duration,
+    /// To answer a probe.
+    pub(crate) keep_alive_timeout: Duration,
+}
+
+/// A channel to whichever address accepts the connection. After a connection broke it connects on the next call, to the
+/// next address.
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
     channel: Channel,
+    dialer: Dialer,
     /// How many transports there were before this one.
     number: u64,
     authorization: Option<HeaderValue>,
@@ -45,7 +54,7 @@ pub(crate) struct Transport {
 pub(crate) struct Route {
     present: Mutex<Transport>,
     endpoint: Endpoint,
-    dialer: Dialer,
+    addresses: u32,
 }
 
 impl Route {
@@ -54,7 +63,7 @@ impl Route {
         addresses: Vec<Address>,
         user_agent: &str,
         token: Option<&str>,
-        connect_timeout: Duration,
+        timing: Timing,
     ) -> Result<Self, Error> {
         let authorization = token.map(bearer).transpose()?;
         let origin = addresses.first().ok_or(Error::NoAddress)?.to_string();
@@ -68,13 +77,23 @@ impl Route {
             .map_err(|_| Error::InvalidUserAgent)?
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .http2_keep_alive_interval(timing.keep_alive_interval)
+            .keep_alive_timeout(timing.keep_alive_timeout)
             .keep_alive_while_idle(true);
-        let dialer = Dialer { addresses: addresses.into(), next: Arc::default(), connect_timeout };
+        let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let dialer = Dialer {
+            addresses: addresses.into(),
+            dialled: Arc::default(),
+            connect_timeout: timing.connect_timeout,
+        };
         let channel = dialer.channel(&endpoint);
-        let present = Mutex::new(Transport { channel, number: 0, authorization });
-        Ok(Self { present, endpoint, dialer })
+        let present = Mutex::new(Transport { channel, dialer, number: 0, authorization });
+        Ok(Self { present, endpoint, addresses: count })
+    }
+
+    /// How many addresses there are.
+    pub(crate) fn addresses(&self) -> u32 {
+        self.addresses
     }
 
     /// The transport for a new call.
@@ -86,11 +105,19 @@ impl Route {
     /// and streams that use it already keep it.
     pub(crate) fn leave(&self, transport: &Transport) {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.dialer.addresses.len() > 1 && present.number == transport.number {
-            self.dialer.next.fetch_add(1, Ordering::Relaxed);
-            present.channel = self.dialer.channel(&self.endpoint);
+        if self.addresses > 1 && present.number == transport.number {
+            present.dialer = present.dialer.apart();
+            present.channel = present.dialer.channel(&self.endpoint);
             present.number += 1;
         }
+    }
+}
+
+impl Transport {
+    /// What is said of a call that was given up because the server kept silent. UNAVAILABLE, so that it is made again.
+    pub(crate) fn unanswered(&self) -> Error {
+        let message = format!("no answer from {}", self.dialer.last());
+        Error::Rpc(Box::new(Answer::local(Code::Unavailable, message)))
     }
 }
 
@@ -150,15 +177,23 @@ fn root_cause(error: &(dyn StdError + 'static)) -> String {
     root.to_string()
 }
 
-/// Tries the addresses in turn, beginning with the one that worked last.
+/// Dials the addresses of one channel in turn.
 #[derive(Debug, Clone)]
 struct Dialer {
     addresses: Arc<[Address]>,
-    next: Arc<AtomicUsize>,
+    /// How many addresses were dialled. Each dial goes on with the next one, also after a connection that broke: a
+    /// member that hangs still accepts connections.
+    dialled: Arc<AtomicUsize>,
     connect_timeout: Duration,
 }
 
 impl Dialer {
+    /// A dialer that begins after the address that this one dialled last, and goes on independently of it.
+    fn apart(&self) -> Self {
+        let dialled = Arc::new(AtomicUsize::new(self.dialled.load(Ordering::Relaxed)));
+        Self { dialled, ..self.clone() }
+    }
+
     /// A channel that connects on its first call.
     fn channel(&self, endpoint: &Endpoint) -> Channel {
         let dialer = self.clone();
@@ -166,20 +201,22 @@ impl Dialer {
     }
 
     async fn dial(self) -> Result<TokioIo<TcpStream>, Unreachable> {
-        let first = self.next.load(Ordering::Relaxed);
         let mut attempts = Vec::with_capacity(self.addresses.len());
-        for offset in 0..self.addresses.len() {
-            let index = (first + offset) % self.addresses.len();
-            let address = &self.addresses[index];
+        for _ in 0..self.addresses.len() {
+            let number = self.dialled.fetch_add(1, Ordering::Relaxed);
+            let address = &self.addresses[number % self.addresses.len()];
             match self.dial_one(address).await {
-                Ok(stream) => {
-                    self.next.store(index, Ordering::Relaxed);
-                    return Ok(TokioIo::new(stream));
-                }
+                Ok(stream) => return Ok(TokioIo::new(stream)),
                 Err(error) => attempts.push((address.to_string(), plain_words(&error))),
             }
         }
         Err(Unreachable { attempts: attempts.into() })
+    }
+
+    /// The address that was dialled last; before that, the one that will be dialled first.
+    fn last(&self) -> &Address {
+        let dialled = self.dialled.load(Ordering::Relaxed);
+        &self.addresses[dialled.saturating_sub(1) % self.addresses.len()]
     }
 
     async fn dial_one(&self, address: &Address) -> io::Result<TcpStream> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use konsul_fronts::{Listener, Port, Probe, pages};
-use konsul_raft::Node;
+use konsul_raft::{Node, PeerSettings, Role};
 use konsul_service::duties::Duties;
 use konsul_service::{About, Door, Hub, Parts};
 use konsul_state::propose::{BatchSink, Propose};
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
-use crate::config::Settings;
+use crate::config::{ClusterSettings, MemberKind, Settings};
 use crate::signals::Signals;
 use crate::telemetry::{Metrics, Sources};
 
@@ -37,7 +37,7 @@ pub(crate) async fn serve(settings: Settings, runtimes: Vec<Handle>) -> Result<(
     // Bound first: a second server on the same port ends before it has touched any data.
     let socket = TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;
     let bound = socket.local_addr().map_err(|error| Failure::Listen { address, error })?;
-    let server = Server::start(&settings).await?;
+    let server = Server::start(&settings, bound).await?;
     let stop = CancellationToken::new();
     let listener = Listener::new(socket, server.port.clone(), settings.server.bounds, runtimes);
     let serving = tokio::spawn(listener.run(stop.clone()));
@@ -62,9 +62,9 @@ struct Server {
 }
 
 impl Server {
-    async fn start(settings: &Settings) -> Result<Self, Failure> {
+    async fn start(settings: &Settings, bound: SocketAddr) -> Result<Self, Failure> {
         let sink = Arc::new(LateSink::default());
-        let (node, state) = Node::open(raft_settings(settings)?, sink.clone()).await?;
+        let (node, state) = Node::open(raft_settings(settings, bound)?, sink.clone()).await?;
         let node = Arc::new(node);
         let hub = Hub::new(state.clone(), settings.limits.clone())?;
         sink.hand_to(hub.clone());
@@ -77,7 +77,7 @@ impl Server {
             propose: node.clone(),
             hub: hub.clone(),
             limits: settings.limits.clone(),
-            about: about(settings, &node),
+            about: about(settings),
             compacted: compacted.clone(),
             observer: Some(metrics.observer()),
         };
@@ -160,7 +160,7 @@ impl BatchSink for LateSink {
     }
 }
 
-fn raft_settings(settings: &Settings) -> Result<konsul_raft::Settings, Failure> {
+fn raft_settings(settings: &Settings, bound: SocketAddr) -> Result<konsul_raft::Settings, Failure> {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map_err(Failure::system("cannot read the kernel's boot id"))?;
     let defaults = konsul_raft::Settings::new(&settings.server.data_dir, boot_id.trim());
@@ -177,14 +177,54 @@ fn raft_settings(settings: &Settings) -> Result<konsul_raft::Settings, Failure> 
         snapshot_min_bytes: settings.raft.snapshot_log_bytes,
         snapshot_bytes_per_second: settings.raft.snapshot_bytes_per_second,
         reserve_bytes: settings.raft.disk_reserve_bytes,
+        heartbeat: settings.raft.heartbeat,
+        election_timeout: settings.raft.election_timeout,
+        member_name: Some(settings.cluster.member_name.clone()).filter(|name| !name.is_empty()),
+        default_member_name: machine_name(),
+        peers: settings.cluster.peer_listen.map(|listen| peers(&settings.cluster, listen, bound)),
         ..defaults
     })
 }
 
-fn about(settings: &Settings, node: &Node) -> About {
+fn peers(cluster: &ClusterSettings, listen: SocketAddr, bound: SocketAddr) -> PeerSettings {
+    let not_empty = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    PeerSettings {
+        cluster_name: cluster.name.clone(),
+        listen,
+        advertise: not_empty(&cluster.peer_advertise),
+        client_address: not_empty(&cluster.client_advertise).unwrap_or_else(|| bound.to_string()),
+        bootstrap_expect: match cluster.bootstrap_expect {
+            0 if cluster.join.is_empty() => 1,
+            expected => expected,
+        },
+        join: cluster.join.clone(),
+        token: cluster.join_token.clone(),
+        role: match cluster.role {
+            MemberKind::Voter => Role::Voter,
+            MemberKind::Standby => Role::Standby,
+            MemberKind::Replica => Role::Replica,
+        },
+        tls: cluster.tls(),
+        replace_dead_after: Some(cluster.replace_dead_after).filter(|after| !after.is_zero()),
+        version: crate::VERSION.to_owned(),
+    }
+}
+
+/// The machine's name, as far as it is one that a member can have.
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let is_good = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-';
+    let name: String =
+        name.trim().to_ascii_lowercase().chars().take_while(|c| *c != '.').filter(is_good).take(63).collect();
+    match name.trim_matches('-') {
+        "" => "konsul".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn about(settings: &Settings) -> About {
     About {
         version: crate::VERSION.to_owned(),
-        cluster_id: node.cluster_id().to_string(),
         persistence: match settings.store.persistence {
             Persistence::Lmdb => "lmdb",
             Persistence::Memory => "memory",

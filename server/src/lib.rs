@@ -15,6 +15,7 @@ mod telemetry;
 pub mod config;
 
 pub use config::Flags;
+pub use konsul_raft::PEER_NAME;
 
 /// The version, as `konsul --version` prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

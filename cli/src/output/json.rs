@@ -38,6 +38,7 @@ named!(
     HistoryResponse,
     WatchEvent,
     StatusResponse,
+    ListMembersResponse,
     CompactResponse
 );
 

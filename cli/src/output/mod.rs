@@ -1,5 +1,5 @@
 //! All that is printed on stdout. `text` says it for people, `json` is the API's own JSON; here is only which one, and how
-//! it gets out.
+//! it gets out. What no server said has its text where it is made.
 
 pub(crate) mod json;
 mod text;
@@ -7,7 +7,8 @@ mod text;
 use std::io::{self, IsTerminal, Write};
 
 use bytes::Bytes;
-use konsul_client::proto::{ListResponse, WatchEvent};
+use konsul_client::proto::{ListMembersResponse, ListResponse, WatchEvent};
+use serde::Serialize;
 
 use crate::args::Format;
 use crate::failure::Failure;
@@ -36,6 +37,16 @@ impl Output {
         }
     }
 
+    /// Prints what a command made by itself, without a server.
+    pub(crate) fn made<M: Text + Serialize>(&self, made: &M) -> Result<(), Failure> {
+        let json = match self.format {
+            Format::Text => return print(&made.text()),
+            Format::Json if io::stdout().is_terminal() => serde_json::to_string_pretty(made),
+            Format::Json => serde_json::to_string(made),
+        };
+        print(&(json.map_err(io::Error::from)? + "\n"))
+    }
+
     /// Prints one change in one line, at once.
     pub(crate) fn event(&self, event: &WatchEvent) -> Result<(), Failure> {
         match self.format {
@@ -57,6 +68,22 @@ impl Output {
     /// Prints a page of a listing as text.
     pub(crate) fn listing(&self, page: &ListResponse, long: bool, descending: bool) -> Result<(), Failure> {
         print(&text::listing(page, long, descending))
+    }
+
+    /// Prints how a cluster is doing.
+    pub(crate) fn cluster(&self, members: &ListMembersResponse) -> Result<(), Failure> {
+        match self.format {
+            Format::Text => print(&text::cluster(members)),
+            Format::Json => self.message(members),
+        }
+    }
+
+    /// Says that something is done that has no answer to show.
+    pub(crate) fn done(&self, what: &str) -> Result<(), Failure> {
+        match self.format {
+            Format::Text => print(&format!("{what}\n")),
+            Format::Json => print("{}\n"),
+        }
     }
 
     /// Prints how many keys there are.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Style};
 use bytes::Bytes;
 use konsul_client::proto::operation_result::Result as Outcome;
-use konsul_client::proto::{self, Entry, ListResponse, watch_event};
+use konsul_client::proto::{self, Entry, ListResponse, MemberRole, watch_event};
 use prost_types::Timestamp;
 
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -129,6 +129,56 @@ impl Text for proto::StatusResponse {
             ("uptime", span(uptime)),
         ])
     }
+}
+
+impl Text for proto::ListMembersResponse {
+    fn text(&self) -> String {
+        let rows: Vec<[String; 7]> = self.members.iter().map(member_row).collect();
+        if rows.is_empty() {
+            return "this server has no cluster yet\n".to_owned();
+        }
+        table(["NAME", "ROLE", "CLIENTS", "PEERS", "VERSION", "INDEX", "ANSWERED"], &rows)
+    }
+}
+
+fn member_row(member: &proto::Member) -> [String; 7] {
+    let role = match member.role() {
+        MemberRole::Voter if member.leader => "leader",
+        MemberRole::Voter => "voter",
+        MemberRole::Learner => "learner",
+        MemberRole::Standby => "standby",
+        MemberRole::Replica => "replica",
+        MemberRole::Unspecified => "unknown",
+    };
+    let known = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let answered = member.last_contact.as_ref().map(|ago| {
+        let ms = ago.seconds * 1000 + i64::from(ago.nanos) / 1_000_000;
+        if ms < 10_000 { format!("{ms} ms ago") } else { format!("{} ago", span(ms / 1000)) }
+    });
+    [
+        member.name.clone(),
+        role.to_owned(),
+        known(&member.client_address),
+        known(&member.peer_address),
+        known(&member.version),
+        member.matching_index.map_or_else(|| "-".to_owned(), |index| index.to_string()),
+        answered.unwrap_or_else(|| "-".to_owned()),
+    ]
+}
+
+/// How a cluster is doing, in a few lines over the list of its members.
+pub(crate) fn cluster(members: &proto::ListMembersResponse) -> String {
+    let voters = members.members.iter().filter(|member| member.role() == MemberRole::Voter).count();
+    let leader =
+        members.members.iter().find(|member| member.leader).map_or("none known", |member| &member.name);
+    let may_lose = voters.saturating_sub(1) / 2;
+    let head = fields(&[
+        ("cluster", members.cluster_id.clone()),
+        ("leader", leader.to_owned()),
+        ("voters", voters.to_string()),
+        ("may lose", format!("{may_lose} of them")),
+    ]);
+    format!("{head}\n{}", members.text())
 }
 
 /// A page of a listing: keys and folders in one order, one a line.

@@ -6,12 +6,15 @@ use std::process::Stdio;
 use crate::konsul::{Run, konsul};
 use crate::server::Server;
 
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 15] = [
     &[],
     &["server"],
     &["status"],
     &["compact"],
     &["completion"],
+    &["tls"],
+    &["tls", "ca"],
+    &["tls", "cert"],
     &["kv"],
     &["kv", "get"],
     &["kv", "put"],
@@ -109,7 +112,7 @@ fn the_address_comes_from_a_flag_before_the_environment() {
 fn completions_know_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&["completion", shell]).success();
-        for word in ["server", "history", "from-revision", "exec-fail-fast"] {
+        for word in ["server", "history", "from-revision", "exec-fail-fast", "ca-key"] {
             assert!(script.contains(word), "{shell} does not complete {word}");
         }
     }

@@ -195,8 +195,8 @@ fn distrust(dir: &Path) {
 fn a_damaged_directory_is_refused_and_left_as_it_is() {
     let used = Used::make();
     let version = |dir: &Path| dir.join("VERSION");
-    let newer = ["format 2", "use a newer konsul"];
-    used.refuses("newer", |dir| replace(&version(dir), "konsul data 1", "konsul data 2"), &newer);
+    let newer = ["format 3", "use a newer konsul"];
+    used.refuses("newer", |dir| replace(&version(dir), "konsul data 2", "konsul data 3"), &newer);
     used.refuses("no-version", |dir| fs::write(version(dir), "\0\0").unwrap(), &["VERSION", "damaged"]);
     used.refuses("bare", |dir| fs::remove_file(version(dir)).unwrap(), &["not a konsul data directory"]);
     used.refuses("marker", |dir| fs::write(dir.join("state/MARKER"), "x").unwrap(), &["MARKER"]);

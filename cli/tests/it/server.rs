@@ -97,6 +97,12 @@ impl Server {
         kill_process(pid, Signal::TERM).unwrap();
     }
 
+    /// Makes it hang: the kernel still accepts connections for it, and nothing answers.
+    pub(crate) fn freeze(&self) {
+        let pid = Pid::from_raw(self.process.id() as i32).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+    }
+
     /// Waits for it to end by itself.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let started = Instant::now();

@@ -96,9 +96,14 @@ impl Driver {
         let request = Request::new(self.request());
         let shared = &self.kv.client.shared;
         let transport = self.transport.insert(shared.route.transport()).clone();
-        let mut stub = Kv::stub(transport, shared.max_message_bytes);
-        match tokio::time::timeout(timeout, stub.watch(request)).await {
+        let mut stub = Kv::stub(transport.clone(), shared.max_message_bytes);
+        let patience = shared.patience(timeout);
+        match tokio::time::timeout(patience.unwrap_or(timeout), stub.watch(request)).await {
             Ok(response) => Ok(response?.into_inner()),
+            Err(_) if patience.is_some() => {
+                shared.route.leave(&transport);
+                Err(transport.unanswered())
+            }
             Err(_) => {
                 let message = format!("the watch was not opened within {timeout:?}");
                 Err(Error::Rpc(Box::new(Answer::local(Code::DeadlineExceeded, message))))

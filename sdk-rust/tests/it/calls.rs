@@ -204,6 +204,75 @@ async fn a_member_that_cannot_serve_is_left_for_the_next_one() {
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 }
 
+/// A server that accepts connections and says nothing, how many there were, and what keeps it going.
+async fn silent() -> (String, Arc<AtomicU32>, tokio::task::JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let connections = Arc::new(AtomicU32::new(0));
+    let count = connections.clone();
+    let mut accepting = tokio::task::JoinSet::new();
+    accepting.spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            open.push(connection);
+        }
+    });
+    (address, connections, accepting)
+}
+
+#[tokio::test]
+async fn a_member_that_keeps_silent_is_left_for_one_that_answers_in_the_end() {
+    let (silent, connections, _accepting) = silent().await;
+    let asked = AtomicU32::new(0);
+    let get = move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+        0..3 => Err(refusal(Code::Unavailable, "NO_LEADER", &[])),
+        _ => Ok(GetResponse::default()),
+    };
+    let electing = Fake { get: Some(Box::new(get)), ..Fake::default() }.start().await;
+    let client = Client::builder()
+        .address(&silent)
+        .address(electing.address.to_string())
+        .attempt_timeout(Duration::from_millis(50))
+        .build()
+        .unwrap();
+    client.kv().get("k").await.unwrap();
+    // Each refusal sent it back to the other, but never for all the time that was left.
+    assert_eq!(connections.load(Ordering::Relaxed), 4);
+    client.kv().get("k").await.unwrap();
+    assert_eq!(connections.load(Ordering::Relaxed), 4, "it stays where it was answered");
+}
+
+#[tokio::test]
+async fn every_address_has_its_turn_before_the_deadline() {
+    let (first, first_connections, _first) = silent().await;
+    let (second, second_connections, _second) = silent().await;
+    let get = |_| Ok(GetResponse::default());
+    let third = Fake { get: Some(Box::new(get)), ..Fake::default() }.start().await;
+    let addresses = [first, second, third.address.to_string()];
+    let client = Client::builder().addresses(addresses).attempt_timeout(Duration::MAX).build().unwrap();
+    client.kv().timeout(Duration::from_secs(3)).get("k").await.unwrap();
+    let connections = [first_connections, second_connections].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(connections, [1, 1]);
+}
+
+#[tokio::test]
+async fn a_slow_call_is_not_cut_short_everywhere() {
+    let (first, first_connections, _first) = silent().await;
+    let (second, second_connections, _second) = silent().await;
+    let client = Client::builder()
+        .addresses([&first, &second])
+        .attempt_timeout(Duration::from_millis(20))
+        .timeout(Duration::from_millis(500))
+        .build()
+        .unwrap();
+    let error = client.kv().get("k").await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    assert!(error.to_string().contains(&format!("no answer from http://{first}")), "{error}");
+    let connections = [first_connections, second_connections].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(connections, [1, 1], "the second had all the time that was left");
+}
+
 #[tokio::test]
 async fn a_connection_that_breaks_is_unavailable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

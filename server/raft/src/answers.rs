@@ -34,6 +34,18 @@ pub(crate) struct Waiter {
     desk: Arc<Desk>,
 }
 
+impl Waiter {
+    /// Whether the caller went away.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.to.is_closed()
+    }
+
+    /// Answers this one.
+    pub(crate) fn tell(self, told: Answer<Outcome>) {
+        answer([(self, told)]);
+    }
+}
+
 /// An answer on its way.
 struct Delivery {
     to: oneshot::Sender<Answer<Outcome>>,
@@ -106,9 +118,14 @@ impl Round {
     }
 
     /// Answers each waiter with its own.
-    pub(crate) fn answer_each(mut self, answers: impl IntoIterator<Item = Outcome>) {
+    pub(crate) fn answer_each(mut self, answers: impl IntoIterator<Item = Answer<Outcome>>) {
         let waiters = std::mem::take(&mut self.waiters);
-        answer(waiters.into_iter().zip(answers.into_iter().map(Ok)));
+        answer(waiters.into_iter().zip(answers));
+    }
+
+    /// Those who go on waiting.
+    pub(crate) fn into_waiters(mut self) -> Vec<Waiter> {
+        std::mem::take(&mut self.waiters)
     }
 
     /// Answers all with the same error.

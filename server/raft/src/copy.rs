@@ -101,7 +101,7 @@ fn forget(file: &File, bytes: u64) {
 
 impl Pace {
     /// Waits for as long as what was written since `began` is too much; fails when the member stops.
-    fn wait(&self, bytes: u64, began: Instant) -> io::Result<()> {
+    pub(crate) fn wait(&self, bytes: u64, began: Instant) -> io::Result<()> {
         while !*self.stop.borrow() {
             match ahead(bytes, began.elapsed(), self.bytes_per_second) {
                 Duration::ZERO => return Ok(()),

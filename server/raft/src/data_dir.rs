@@ -4,15 +4,17 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use konsul_state::Persistence;
 use uuid::Uuid;
 
 use crate::error::RaftError;
+use crate::identity::Identity;
 use crate::settings::Settings;
 
 /// The format of data directories that this version writes, and the newest it reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const LOCK: &str = "LOCK";
 const VERSION: &str = "VERSION";
 const VERSION_NEW: &str = "VERSION.new";
@@ -21,7 +23,7 @@ const VERSION_NEW: &str = "VERSION.new";
 #[derive(Debug)]
 pub(crate) struct DataDir {
     pub(crate) path: PathBuf,
-    pub(crate) cluster_id: Uuid,
+    pub(crate) identity: Arc<Identity>,
     /// Removed at the end.
     is_temporary: bool,
     _lock: File,
@@ -29,8 +31,9 @@ pub(crate) struct DataDir {
 
 /// What `VERSION` says.
 struct Version {
-    cluster_id: Uuid,
+    cluster_id: Option<Uuid>,
     member_id: u64,
+    name: String,
 }
 
 impl DataDir {
@@ -50,13 +53,17 @@ impl DataDir {
         // Another process may have made it between the look and the lock.
         let version = match Version::read(&path)? {
             Some(version) => version,
-            None => Version::create(&path, settings.member_id)?,
+            None => Version::create(&path, settings)?,
         };
-        if version.member_id != settings.member_id {
-            let (found, configured) = (version.member_id, settings.member_id);
+        if let Some(name) = &settings.member_name
+            && *name != version.name
+        {
+            let (found, configured) = (version.name, name.clone());
             return Err(RaftError::OtherMember { path, found, configured });
         }
-        Ok(Self { path, cluster_id: version.cluster_id, is_temporary, _lock: lock })
+        let Version { member_id, name, cluster_id } = version;
+        let identity = Arc::new(Identity::new(member_id, name, cluster_id, path.clone()));
+        Ok(Self { path, identity, is_temporary, _lock: lock })
     }
 
     pub(crate) fn log(&self) -> PathBuf {
@@ -97,29 +104,53 @@ impl Version {
         if found > FORMAT {
             return Err(RaftError::Newer { path: dir.to_owned(), found, known: FORMAT });
         }
-        let cluster_id = field("cluster ").and_then(|id| id.parse().ok());
+        if found == 1 {
+            return Err(RaftError::Unreleased { path: dir.to_owned(), found });
+        }
+        let cluster_id = match field("cluster ") {
+            Some("none") => Some(None),
+            Some(id) => id.parse().ok().map(Some),
+            None => None,
+        };
         let member_id = field("member ").and_then(|id| id.parse().ok());
-        match (cluster_id, member_id) {
-            (Some(cluster_id), Some(member_id)) => Ok(Some(Self { cluster_id, member_id })),
+        let name = field("name ").map(str::to_owned);
+        match (cluster_id, member_id, name) {
+            (Some(cluster_id), Some(member_id), Some(name)) => Ok(Some(Self { cluster_id, member_id, name })),
             _ => Err(damaged()),
         }
     }
 
-    fn create(dir: &Path, member_id: u64) -> Result<Self, RaftError> {
-        let version = Self { cluster_id: Uuid::new_v4(), member_id };
-        let text = format!("konsul data {FORMAT}\ncluster {}\nmember {member_id}\n", version.cluster_id);
-        let path = dir.join(VERSION);
-        let write = || {
-            let fresh = dir.join(VERSION_NEW);
-            let mut file = File::create(&fresh)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&fresh, &path)?;
-            File::open(dir)?.sync_all()
+    /// A server by itself is member 1. One of several takes an id that no other has had, without asking anybody.
+    fn create(dir: &Path, settings: &Settings) -> Result<Self, RaftError> {
+        let member_id = match settings.peers {
+            None => 1,
+            Some(_) => u64::from(Uuid::new_v4().as_fields().0).max(2),
         };
-        write().map_err(RaftError::file(&path))?;
-        Ok(version)
+        let name = settings.member_name.clone().unwrap_or_else(|| settings.default_member_name.clone());
+        write_version(dir, member_id, &name, None)?;
+        Ok(Self { cluster_id: None, member_id, name })
     }
+}
+
+/// Writes `VERSION`, whole or not at all.
+pub(crate) fn write_version(
+    dir: &Path,
+    member_id: u64,
+    name: &str,
+    cluster_id: Option<Uuid>,
+) -> Result<(), RaftError> {
+    let cluster = cluster_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+    let text = format!("konsul data {FORMAT}\ncluster {cluster}\nmember {member_id}\nname {name}\n");
+    let path = dir.join(VERSION);
+    let write = || {
+        let fresh = dir.join(VERSION_NEW);
+        let mut file = File::create(&fresh)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(RaftError::file(&path))
 }
 
 /// Refuses a directory without `VERSION` that holds anything but what an interrupted creation leaves.

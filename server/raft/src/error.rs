@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use konsul_state::StateError;
+use uuid::Uuid;
 
 /// Why a member could not start or stop. The texts are complete: one line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +32,58 @@ pub enum RaftError {
         known: u32,
     },
     /// The data directory belongs to another member.
-    #[error("data directory {} belongs to member {found}, and this is member {configured}", path.display())]
+    #[error("data directory {} belongs to member {found:?}, and this server is configured as {configured:?}: a data directory can't be given to another member", path.display())]
     OtherMember {
         /// The data directory.
         path: PathBuf,
         /// The member it belongs to.
-        found: u64,
+        found: String,
         /// The member that is configured.
-        configured: u64,
+        configured: String,
+    },
+    /// The data directory belongs to another cluster.
+    #[error(
+        "this member belongs to cluster {mine}, and can't be part of {theirs}: it needs a new data directory for that"
+    )]
+    OtherCluster {
+        /// The cluster it belongs to.
+        mine: Uuid,
+        /// The one it was asked into.
+        theirs: Uuid,
+    },
+    /// The member of this data directory runs elsewhere.
+    #[error(
+        "member {name:?} is running already, at {address}: a data directory must not be copied to a second server"
+    )]
+    RunsElsewhere {
+        /// The member's name.
+        name: String,
+        /// Where it answers.
+        address: String,
+    },
+    /// The data directory was written before the first release.
+    #[error("data directory {} has format {found}, which no release has written: start with a new one", path.display())]
+    Unreleased {
+        /// The data directory.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+    },
+    /// The cluster could not be joined.
+    #[error("{address}: {error}")]
+    Join {
+        /// The member that was asked.
+        address: String,
+        /// What it said.
+        error: String,
+    },
+    /// The peer port can't be opened.
+    #[error("cannot listen for peers on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What is wrong.
+        error: String,
     },
     /// A file can't be read or written.
     #[error("{}: {error}", path.display())]

@@ -19,7 +19,8 @@
 //! - `machine`: openraft's view of the state. `apply`: the thread that writes the state.
 //! - `snapshots`: snapshots on disk. `copy`: writing one without disturbing. `keeper`: when they are made, and the log purged.
 //! - `space`: what may be written when space is short. `health`: whether this member may serve.
-//! - `network`: the way to other members.
+//! - `peer`: how members speak to each other. `leadership`: who leads. `forward`: the way to the leader.
+//! - `cluster`: making a cluster and changing it. `identity`: who this member is.
 //! - `types`: openraft's types, and their bytes.
 //!
 //! # Threads
@@ -28,15 +29,19 @@
 
 mod answers;
 mod apply;
+mod cluster;
 mod copy;
 mod data_dir;
 mod error;
+mod forward;
 mod health;
+mod identity;
 mod keeper;
+mod leadership;
 mod log;
 mod machine;
-mod network;
 mod node;
+mod peer;
 mod proposer;
 mod reads;
 mod recovery;
@@ -51,5 +56,6 @@ pub mod disk;
 
 pub use error::RaftError;
 pub use node::Node;
-pub use settings::{Limits, Settings};
+pub use peer::{PEER_NAME, TlsFiles};
+pub use settings::{Limits, PeerSettings, Role, Settings};
 pub use stats::{Histogram, Stats};

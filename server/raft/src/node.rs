@@ -1,12 +1,14 @@
 //! One member: what [`Node::open`] puts together, and how it is taken apart again.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use konsul_state::propose::{BatchSink, Proposal, Propose, Standing};
+use konsul_state::cluster::{self, MemberRole};
+use konsul_state::propose::{BatchSink, Changing, Proposal, Propose, Standing};
 use konsul_state::{Command, Durability, Outcome, State};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, Instant, SnapshotPolicy};
@@ -16,23 +18,30 @@ use uuid::Uuid;
 
 use crate::answers::Desks;
 use crate::apply::{Applier, Growth};
+use crate::cluster::{Contact, Forming, Manager, Steward, describe, runs_elsewhere};
 use crate::copy::Pace;
 use crate::data_dir::DataDir;
 use crate::error::RaftError;
+use crate::forward::Forward;
+use crate::identity::Identity;
 use crate::keeper::Keeper;
+use crate::leadership::{Leader, Leadership};
 use crate::log::LogReader;
 use crate::machine::{Builder, Machine};
-use crate::network::NoPeers;
+use crate::peer::{Links, Network, PeerPort, PeerService, ServedPort, Serving, Tls, pb};
 use crate::proposer::{Proposer, Raft};
-use crate::reads::Reads;
+use crate::reads::{Reads, Way};
 use crate::recovery::{Common, Found, find};
-use crate::settings::Settings;
+use crate::settings::{PeerSettings, Settings};
+use crate::snapshots::stored_membership;
 use crate::space::Space;
 use crate::stats::Stats;
 use crate::types::Member;
 
 /// Runs that may wait for the applying thread; openraft sends one at a time.
 const MAX_WORKS: usize = 4;
+/// Most entries that are sent to a member at once; their bytes are bounded where they are read.
+const MAX_APPEND_ENTRIES: u64 = 64;
 /// How long a shutdown waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(10);
 /// The same when it waits for space that may never come.
@@ -40,14 +49,18 @@ const DRAIN_WITHOUT_SPACE: Duration = Duration::from_millis(500);
 
 /// A member of the cluster. Its tasks run on the runtime that opened it; calls may come from any.
 pub struct Node {
-    member_id: u64,
-    cluster_id: Uuid,
+    identity: Arc<Identity>,
     raft: Raft,
     proposer: Arc<Proposer>,
     reads: Arc<Reads>,
+    leadership: Leadership,
+    manager: Arc<Manager>,
+    contact: Arc<Contact>,
     log: LogReader,
     desks: Arc<Desks>,
     stats: Arc<Stats>,
+    applied: watch::Receiver<u64>,
+    peer_address: Option<SocketAddr>,
     running: Mutex<Option<Running>>,
 }
 
@@ -55,8 +68,10 @@ pub struct Node {
 struct Running {
     proposing: tokio::task::JoinHandle<()>,
     reading: tokio::task::JoinHandle<()>,
-    keeping: tokio::task::JoinHandle<()>,
+    /// What makes snapshots, and what looks after the cluster.
+    keeping: Vec<tokio::task::JoinHandle<()>>,
     stop_keeping: watch::Sender<bool>,
+    port: Option<ServedPort>,
     stopping: Arc<AtomicBool>,
     applying: Applying,
     _data_dir: DataDir,
@@ -69,13 +84,18 @@ struct Applying {
 }
 
 impl Node {
-    /// Opens the data directory, recovers, and starts the member. A new directory becomes a cluster of one.
+    /// Opens the data directory, recovers, and starts the member. A new directory of a server without peers becomes a
+    /// cluster of one, and everything in its log is applied when this returns; a server with peers finds them meanwhile.
     /// Batches go to `sink`, also those that recovery applies again.
     ///
     /// # Errors
     /// [`RaftError`], one clear line each; a directory that can't be used is left as it was.
     pub async fn open(settings: Settings, sink: Arc<dyn BatchSink>) -> Result<(Self, State), RaftError> {
         settings.check()?;
+        let port = match &settings.peers {
+            None => None,
+            Some(peers) => Some(PeerPort::bind(peers.listen, read_tls(peers)?).await?),
+        };
         let data_dir = DataDir::open(&settings)?;
         let stats = Arc::new(Stats::default());
         let space = Space::new(
@@ -89,18 +109,34 @@ impl Node {
         let found = find(&settings, data_dir, &common)?;
         common.space.watch(Some(found.state.clone()));
         let state = found.state.clone();
-        let node = Self::start(&settings, found, sink, common).await?;
+        let node = Self::start(&settings, found, port, sink, common).await?;
         Ok((node, state))
     }
 
     async fn start(
         settings: &Settings,
         found: Found,
+        port: Option<PeerPort>,
         sink: Arc<dyn BatchSink>,
         common: Common,
     ) -> Result<Self, RaftError> {
         let Found { data_dir, log, snapshots, state, writer } = found;
         let Common { stats, health, space } = common;
+        let identity = data_dir.identity.clone();
+        let tls = settings.peers.as_ref().map(read_tls).transpose()?.flatten();
+        let links = Arc::new(Links::new(identity.clone(), tls));
+        let peer_address = port.as_ref().map(|port| port.address);
+        let advertised = settings.peers.as_ref().and_then(|peers| peers.advertise.clone());
+        let my_address = advertised.or(peer_address.map(|address| address.to_string())).unwrap_or_default();
+        if let Some(peers) = &settings.peers {
+            let recorded =
+                stored_membership(writer.membership()?.as_ref()).map_err(RaftError::file(&data_dir.path))?;
+            let copy = runs_elsewhere(&links, &identity, peers, recorded.membership(), &my_address).await;
+            if let Some(error) = copy {
+                writer.leave()?;
+                return Err(error);
+            }
+        }
         log.start()?;
         let reader = log.reader();
         let growth = Arc::new(Growth::default());
@@ -109,10 +145,11 @@ impl Node {
         growth.bytes.store(grown, Ordering::Relaxed);
         growth.threshold.store(u64::MAX, Ordering::Relaxed);
         let (stop_keeping, keep_on) = watch::channel(false);
+        let pace = Pace { bytes_per_second: settings.snapshot_bytes_per_second, stop: keep_on.clone() };
         let builder = Builder {
             state: state.clone(),
-            snapshots,
-            pace: Pace { bytes_per_second: settings.snapshot_bytes_per_second, stop: keep_on.clone() },
+            snapshots: snapshots.clone(),
+            pace: pace.clone(),
             growth: growth.clone(),
             stats: stats.clone(),
             ready: Arc::default(),
@@ -134,7 +171,8 @@ impl Node {
         let (works, waiting) = mpsc::channel(MAX_WORKS);
         let applying = Applying::start(applier.clone(), waiting).map_err(RaftError::file(&data_dir.path))?;
         let machine = Machine { works, applier, builder: builder.clone() };
-        let raft = Raft::new(settings.member_id, Arc::new(config()?), NoPeers, log, machine).await;
+        let network = Network { links: links.clone(), pace };
+        let raft = Raft::new(identity.member_id, Arc::new(config(settings)?), network, log, machine).await;
         let raft = match raft {
             Ok(raft) => raft,
             Err(error) => {
@@ -143,60 +181,117 @@ impl Node {
                 return Err(RaftError::Consensus(error.to_string()));
             }
         };
+        let leadership = Leadership::new(identity.member_id, &raft);
+        let forward = Arc::new(Forward::new(links.clone(), applied_here.clone()));
         let desks = Arc::new(Desks::default());
         let limits = settings.limits;
         let proposer =
             Arc::new(Proposer::new(limits, desks.clone(), space.clone(), health.clone(), stats.clone()));
-        let (reads, asked) = Reads::new(limits.waiting_reads, health, stats.clone());
+        let (reads, asked) = Reads::new(limits.waiting_reads, health.clone(), stats.clone());
+        reads.go(Way { raft: raft.clone(), leadership: leadership.clone(), forward: forward.clone() });
+        let manager = Arc::new(Manager {
+            identity: identity.clone(),
+            raft: raft.clone(),
+            leadership: leadership.clone(),
+            links: links.clone(),
+            cluster_name: settings
+                .peers
+                .as_ref()
+                .map_or_else(String::new, |peers| peers.cluster_name.clone()),
+            token: settings.peers.as_ref().map_or_else(String::new, |peers| peers.token.clone()),
+            changing: tokio::sync::Mutex::default(),
+        });
+        let contact = Arc::new(Contact::default());
         let keeper = Keeper {
             raft: raft.clone(),
             log: reader.clone(),
             builder,
-            space,
+            space: space.clone(),
             min_bytes: settings.snapshot_min_bytes,
         };
-        let cluster_id = data_dir.cluster_id;
+        let mut keeping = vec![tokio::spawn(keeper.run(keep_on.clone()))];
+        let running_reads = tokio::spawn(reads.clone().run(applied_here.clone(), asked));
+        let proposing = tokio::spawn(proposer.clone().run(raft.clone(), leadership.clone(), forward));
+        let mut served = None;
+        if let (Some(peers), Some(port)) = (&settings.peers, port) {
+            let forming = Arc::new(Forming {
+                identity: identity.clone(),
+                settings: peers.clone(),
+                me: describe(&identity, peers, &my_address),
+                raft: raft.clone(),
+                links,
+                manager: manager.clone(),
+                seen: Mutex::default(),
+            });
+            let service = PeerService::new(Serving {
+                identity: identity.clone(),
+                raft: raft.clone(),
+                proposer: proposer.clone(),
+                reads: reads.clone(),
+                leadership: leadership.clone(),
+                applied: applied_here.clone(),
+                snapshots,
+                space,
+                health,
+                forming: forming.clone(),
+                manager: manager.clone(),
+                contact: contact.clone(),
+                max_snapshot_bytes: settings.map_bytes as u64,
+            });
+            served = Some(port.serve(service)?);
+            let steward = Steward { manager: manager.clone(), replace_dead_after: peers.replace_dead_after };
+            keeping.push(tokio::spawn(forming.run(keep_on.clone())));
+            keeping.push(tokio::spawn(steward.run(keep_on)));
+        }
         let running = Running {
-            proposing: tokio::spawn(proposer.clone().run(raft.clone())),
-            reading: tokio::spawn(reads.clone().run(raft.clone(), applied_here, asked)),
-            keeping: tokio::spawn(keeper.run(keep_on)),
+            proposing,
+            reading: running_reads,
+            keeping,
             stop_keeping,
+            port: served,
             stopping,
             applying,
             _data_dir: data_dir,
         };
         let node = Self {
-            member_id: settings.member_id,
-            cluster_id,
+            identity,
             raft,
             proposer,
             reads,
+            leadership,
+            manager,
+            contact,
             log: reader,
             desks,
             stats,
+            applied: applied_here,
+            peer_address,
             running: Mutex::new(Some(running)),
         };
-        if let Err(error) = node.join_cluster().await {
+        if let Err(error) = node.begin(settings).await {
             node.shutdown().await;
             return Err(error);
         }
         Ok(node)
     }
 
-    /// Makes a cluster of one out of a new directory. A cluster of one elects itself at once, and serves
-    /// when everything in its log is applied again: what was acknowledged before a crash is there, committed
+    /// A server without peers makes a cluster of one out of a new directory. A cluster of one elects itself at once, and
+    /// serves when everything in its log is applied again: what was acknowledged before a crash is there, committed
     /// or not yet known to be. In a bigger cluster the members settle that among themselves.
-    async fn join_cluster(&self) -> Result<(), RaftError> {
+    async fn begin(&self, settings: &Settings) -> Result<(), RaftError> {
         let failed = |e: &dyn std::fmt::Display| RaftError::Consensus(e.to_string());
-        let me = self.member_id;
+        let me = self.identity.member_id;
         if self.raft.is_initialized().await.map_err(|e| failed(&e))? {
             if self.raft.voter_ids().any(|id| id != me) {
                 return Ok(());
             }
             self.raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
+        } else if settings.peers.is_none() {
+            self.identity.adopt(self.identity.cluster_id().unwrap_or_else(Uuid::new_v4))?;
+            let myself = Member { id: me, name: self.identity.name.clone(), ..Member::default() };
+            self.raft.initialize(BTreeMap::from([(me, myself)])).await.map_err(|e| failed(&e))?;
         } else {
-            let members = BTreeMap::from([(me, Member::default())]);
-            self.raft.initialize(members).await.map_err(|e| failed(&e))?;
+            return Ok(());
         }
         let wait = self.raft.wait(None);
         let ready = wait.metrics(
@@ -216,20 +311,29 @@ impl Node {
         self.stats.clone()
     }
 
-    /// The id of the cluster, made once with it.
+    /// Where other members are listened for; `None` without peers.
     #[must_use]
-    pub fn cluster_id(&self) -> Uuid {
-        self.cluster_id
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_address
     }
 
     /// Stops: refuses new calls, finishes those in flight, ends all tasks and threads and closes the state.
     /// A second call returns at once.
     pub async fn shutdown(&self) {
         let Some(running) = self.running.lock().take() else { return };
-        let Running { mut proposing, mut reading, keeping, stop_keeping, stopping, applying, _data_dir } =
-            running;
-        self.proposer.close();
+        let Running {
+            mut proposing,
+            mut reading,
+            keeping,
+            stop_keeping,
+            port,
+            stopping,
+            applying,
+            _data_dir,
+        } = running;
         stop_keeping.send_replace(true);
+        self.hand_over().await;
+        self.proposer.close();
         let patience = match self.stats.out_of_space.load(Ordering::Relaxed) {
             0 => DRAIN,
             _ => DRAIN_WITHOUT_SPACE,
@@ -252,10 +356,29 @@ impl Node {
         if !reads_drained {
             log_panic(reading.await);
         }
-        log_panic(keeping.await);
+        for task in keeping {
+            log_panic(task.await);
+        }
+        if let Some(port) = port {
+            port.stop().await;
+        }
         applying.join().await;
         self.log.join().await;
         self.desks.close();
+    }
+}
+
+impl Node {
+    /// A leader that stops lets another voter lead first, so that nobody waits for an election.
+    async fn hand_over(&self) {
+        let others = self.raft.voter_ids().filter(|id| *id != self.identity.member_id).count();
+        if others == 0 || self.leadership.now() != Leader::Me {
+            return;
+        }
+        match self.manager.transfer(None).await {
+            Ok(()) => tracing::info!("another member leads now"),
+            Err(status) => tracing::warn!(error = status.message(), "leadership was not handed over"),
+        }
     }
 }
 
@@ -271,19 +394,61 @@ impl Propose for Node {
     fn standing(&self) -> Standing {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let is_alone = metrics.membership_config.voter_ids().all(|id| id == self.member_id);
-        let leads = metrics.current_leader == Some(self.member_id);
+        let me = self.identity.member_id;
+        let is_alone = metrics.membership_config.voter_ids().all(|id| id == me);
+        let leads = metrics.current_leader == Some(me);
         Standing {
-            member_id: self.member_id,
+            member_id: me,
             leader_id: metrics.current_leader,
             term: metrics.current_term,
-            last_contact_ms: match leads && is_alone {
-                true => Some(0),
-                false => metrics.last_quorum_acked.map(|at| at.elapsed().as_millis() as u64),
+            last_contact_ms: match (leads, is_alone) {
+                (true, true) => Some(0),
+                (true, false) => metrics.last_quorum_acked.map(|at| at.elapsed().as_millis() as u64),
+                (false, _) => self.contact.age_ms(),
             },
             log_bytes: self.log.disk_bytes(),
         }
     }
+
+    fn cluster_id(&self) -> String {
+        self.identity.cluster_id().map_or_else(String::new, |id| id.to_string())
+    }
+
+    fn members(&self) -> Vec<cluster::Member> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let me = self.identity.member_id;
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        let answered =
+            |id| Some(metrics.heartbeat.as_ref()?.get(&id).copied().flatten()?.elapsed().as_millis() as u64);
+        let matching = |id| Some(metrics.replication.as_ref()?.get(&id).copied().flatten()?.index);
+        let describe = |(id, member): (&u64, &Member)| cluster::Member {
+            id: *id,
+            name: member.name.clone(),
+            peer_address: member.peer_address.clone(),
+            client_address: member.client_address.clone(),
+            role: match member.role() {
+                _ if voters.contains(id) => MemberRole::Voter,
+                pb::Role::Voter => MemberRole::Learner,
+                pb::Role::Standby => MemberRole::Standby,
+                pb::Role::Replica => MemberRole::Replica,
+            },
+            is_leader: metrics.current_leader == Some(*id),
+            version: member.version.clone(),
+            matching_index: if *id == me { Some(*self.applied.borrow()) } else { matching(*id) },
+            last_contact_ms: if *id == me { Some(0) } else { answered(*id) },
+        };
+        membership.nodes().map(describe).collect()
+    }
+
+    fn change(&self, change: cluster::Change) -> Changing<'_> {
+        Box::pin(self.manager.change(change))
+    }
+}
+
+fn read_tls(peers: &PeerSettings) -> Result<Option<Tls>, RaftError> {
+    peers.tls.as_ref().map(Tls::read).transpose()
 }
 
 impl Applying {
@@ -320,12 +485,17 @@ fn log_panic(joined: Result<(), tokio::task::JoinError>) {
     }
 }
 
-fn config() -> Result<Config, RaftError> {
+fn config(settings: &Settings) -> Result<Config, RaftError> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
         cluster_name: "konsul".to_owned(),
-        heartbeat_interval: 250,
-        election_timeout_min: 1_000,
-        election_timeout_max: 2_000,
+        heartbeat_interval: millis(settings.heartbeat),
+        election_timeout_min: millis(settings.election_timeout),
+        // Also how long a voter that has heard of a leader elects no other.
+        election_timeout_max: millis(settings.election_timeout) * 3 / 2,
+        // More than this behind, a member gets a snapshot instead of entries; the log behind a snapshot is what decides.
+        replication_lag_threshold: u64::MAX,
+        max_payload_entries: MAX_APPEND_ENTRIES,
         // Both are decided by `keeper`.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,

@@ -1,10 +1,12 @@
 //! Group commit: callers put their Commands into a queue, and what waits there becomes one log entry. While
-//! that is being synced the next one fills. This is the only way into the log.
+//! that is being synced the next one fills. If another member leads, the group is sent there; if nobody does, it waits a while for
+//! somebody. This is the only way into the log.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use konsul_state::propose::ProposeError;
@@ -14,15 +16,22 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::answers::{Desks, Round, Waiter};
+use crate::answers::{Answer, Desks, Round, Waiter};
+use crate::forward::{Forward, Sent};
 use crate::health::Health;
+use crate::leadership::{Leader, Leadership};
 use crate::machine::Machine;
 use crate::settings::Limits;
 use crate::space::Space;
 use crate::stats::Stats;
-use crate::types::{Completion, Group, Types, WriteResult};
+use crate::types::{Completion, Group, Member, Types, WriteResult};
 
 pub(crate) type Raft = openraft::Raft<Types, Machine>;
+
+/// How long a Command waits for a leader before it is refused: longer than an election takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How soon to try again what a leader that is none refused.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// The queue of Commands, and its rules.
 pub(crate) struct Proposer {
@@ -34,6 +43,8 @@ pub(crate) struct Proposer {
     space: Arc<Space>,
     health: Arc<Health>,
     stats: Arc<Stats>,
+    /// Whether a group came back because nobody led it.
+    came_back: AtomicBool,
 }
 
 #[derive(Default)]
@@ -46,11 +57,13 @@ struct Queue {
 struct Pending {
     command: Bytes,
     waiter: Waiter,
+    since: Instant,
 }
 
 /// The callers of one log entry.
 struct Callers {
     round: Round,
+    since: Vec<Instant>,
     /// Given back when the entry is applied, so that only so many are in flight.
     _permit: OwnedSemaphorePermit,
 }
@@ -88,12 +101,26 @@ impl Proposer {
             space,
             health,
             stats,
+            came_back: AtomicBool::new(false),
         }
     }
 
     /// Has a Command proposed, and returns its outcome. Whoever drops the future goes away without an answer;
     /// the Command may be carried out all the same.
     pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        self.space.admit(&command)?;
+        self.propose_encoded(command.encode_to_vec().into()).await
+    }
+
+    /// The same for a Command that came in at another member. The other member is believed to have encoded one, not that
+    /// it is whole.
+    pub(crate) async fn propose_forwarded(&self, command: Bytes) -> Answer<Outcome> {
+        let decoded = Command::decode(command.clone()).map_err(|_| ProposeError::Unknown)?;
+        self.space.admit(&decoded)?;
+        self.propose_encoded(command).await
+    }
+
+    async fn propose_encoded(&self, command: Bytes) -> Answer<Outcome> {
         let began = Instant::now();
         let answer = self.enqueue(command).inspect_err(|_| {
             self.stats.refused.fetch_add(1, Relaxed);
@@ -106,13 +133,11 @@ impl Proposer {
 
     fn enqueue(
         &self,
-        command: Command,
+        command: Bytes,
     ) -> Result<impl Future<Output = Option<Result<Outcome, ProposeError>>> + use<>, ProposeError> {
         if let Some(error) = self.health.broken() {
             return Err(error);
         }
-        self.space.admit(&command)?;
-        let command = Bytes::from(command.encode_to_vec());
         let (bytes, max_bytes) = (command.len(), self.limits.command_bytes);
         if bytes > max_bytes {
             return Err(ProposeError::TooLarge { bytes, max_bytes });
@@ -128,26 +153,107 @@ impl Proposer {
                 return Err(ProposeError::Busy);
             }
             queue.bytes += bytes;
-            queue.waiting.push_back(Pending { command, waiter });
+            queue.waiting.push_back(Pending { command, waiter, since: Instant::now() });
         }
         self.filled.notify_one();
         Ok(answer)
     }
 
     /// Proposes what comes in until it is closed and everything is answered.
-    pub(crate) async fn run(self: Arc<Self>, raft: Raft) {
+    pub(crate) async fn run(self: Arc<Self>, raft: Raft, mut leadership: Leadership, forward: Arc<Forward>) {
+        let mut is_crowded = false;
         while self.wait_until_filled().await {
             let Ok(permit) = self.in_flight.clone().acquire_owned().await else { return };
+            let Some(leader) = self.wait_for_leader(&mut leadership).await else { continue };
+            if is_crowded {
+                // Calls that became ready together with the first one run first, and join.
+                tokio::task::yield_now().await;
+            }
             let (group, callers) = self.next_group(permit);
-            let completion = Completion::new(move |result: WriteResult| callers.complete(result));
-            // If Raft has stopped the completion is dropped, and with it the callers are told.
-            if let Err(error) = raft.client_write_ff(group, Some(completion)).await {
-                tracing::debug!(%error, "a proposal was not taken");
+            is_crowded = group.commands().len() > 1;
+            match leader {
+                Leader::Other(member) => {
+                    tokio::spawn(self.clone().send(forward.clone(), member, group, callers));
+                }
+                Leader::Me | Leader::Nobody => self.clone().append(&raft, group, callers).await,
             }
         }
         let all = u32::try_from(self.limits.in_flight_entries).unwrap_or(u32::MAX);
         // Fails only if the semaphore were closed, which nobody does.
         drop(self.in_flight.acquire_many(all).await);
+    }
+
+    async fn append(self: Arc<Self>, raft: &Raft, group: Group, callers: Callers) {
+        let again = group.clone();
+        let completion = Completion::new(move |result: WriteResult| match result {
+            Err(ClientWriteError::ForwardToLeader(_)) => self.put_back(&again, callers),
+            decided => callers.complete(decided),
+        });
+        // If Raft has stopped the completion is dropped, and with it the callers are told.
+        if let Err(error) = raft.client_write_ff(group, Some(completion)).await {
+            tracing::debug!(%error, "a proposal was not taken");
+        }
+    }
+
+    async fn send(self: Arc<Self>, forward: Arc<Forward>, to: Member, group: Group, callers: Callers) {
+        match forward.send(&to, &group).await {
+            Sent::Answered(answers) => callers.round.answer_each(answers),
+            Sent::NotTaken => self.put_back(&group, callers),
+            Sent::Unknown => callers.round.fail(&ProposeError::Unknown),
+        }
+    }
+
+    /// Puts a group that nobody took where it was, for the next leader.
+    fn put_back(&self, group: &Group, callers: Callers) {
+        let commands = group.commands().iter().cloned();
+        let waiting = commands.zip(callers.round.into_waiters()).zip(callers.since);
+        {
+            let mut queue = self.queue.lock();
+            for ((command, waiter), since) in waiting.rev() {
+                queue.bytes += command.len();
+                queue.waiting.push_front(Pending { command, waiter, since });
+            }
+        }
+        self.came_back.store(true, Release);
+        self.filled.notify_one();
+    }
+
+    /// Waits for a leader while anybody waits here; `None` when nobody does any more.
+    async fn wait_for_leader(&self, leadership: &mut Leadership) -> Option<Leader> {
+        let mut wait = self.came_back.swap(false, AcqRel);
+        loop {
+            let leader = leadership.now();
+            if leader != Leader::Nobody && !wait {
+                return Some(leader);
+            }
+            if !self.refuse_the_impatient() {
+                return None;
+            }
+            tokio::select! {
+                () = leadership.changed() => {}
+                () = tokio::time::sleep(RETRY) => {}
+            }
+            wait = false;
+        }
+    }
+
+    /// Refuses those that waited for too long, and forgets those who went away. Nothing was proposed of them. Says whether
+    /// anybody still waits.
+    fn refuse_the_impatient(&self) -> bool {
+        let mut refused = Vec::new();
+        let is_waiting = {
+            let mut queue = self.queue.lock();
+            let patience = if queue.closed { Duration::ZERO } else { PATIENCE };
+            let (stay, go) = std::mem::take(&mut queue.waiting)
+                .into_iter()
+                .partition::<VecDeque<_>, _>(|p| p.since.elapsed() < patience && !p.waiter.is_gone());
+            queue.waiting = stay;
+            queue.bytes = queue.waiting.iter().map(|pending| pending.command.len()).sum();
+            refused.extend(go.into_iter().map(|pending| pending.waiter));
+            !queue.waiting.is_empty()
+        };
+        refused.into_iter().for_each(|waiter| waiter.tell(Err(ProposeError::NoLeader)));
+        is_waiting
     }
 
     /// Refuses new Commands from now on; `run` ends when those that wait are answered.
@@ -183,31 +289,31 @@ impl Proposer {
         let count = queue.waiting.iter().take(self.limits.entry_commands).take_while(fits).count();
         let count = count.max(1).min(queue.waiting.len());
         let mut commands = Vec::with_capacity(count);
-        let mut waiters = Vec::with_capacity(count);
-        for Pending { command, waiter } in queue.waiting.drain(..count) {
+        let (mut waiters, mut times) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for Pending { command, waiter, since } in queue.waiting.drain(..count) {
             commands.push(command);
             waiters.push(waiter);
+            times.push(since);
         }
         let group = Group::new(commands);
         queue.bytes -= group.bytes();
         drop(queue);
         self.stats.group_commands.record(count as u64);
         let round = Round::new(waiters, self.health.clone());
-        (group, Callers { round, _permit: permit })
+        (group, Callers { round, since: times, _permit: permit })
     }
 }
 
 impl Callers {
     /// Gives each caller its own outcome, or all the error.
     fn complete(self, result: WriteResult) {
-        let Self { round, _permit } = self;
         match result {
-            Ok(applied) => round.answer_each(applied.data),
+            Ok(applied) => self.round.answer_each(applied.data.into_iter().map(Ok)),
             // It was rejected before it was appended.
-            Err(ClientWriteError::ForwardToLeader(_)) => round.fail(&ProposeError::NoLeader),
+            Err(ClientWriteError::ForwardToLeader(_)) => self.round.fail(&ProposeError::NoLeader),
             // It was appended here and then replaced by another leader's entries; it may live on elsewhere.
-            Err(ClientWriteError::LogEntryDiscarded(_)) => round.fail(&ProposeError::ShuttingDown),
-            Err(error) => round.fail(&ProposeError::Broken(error.to_string())),
+            Err(ClientWriteError::LogEntryDiscarded(_)) => self.round.fail(&ProposeError::Unknown),
+            Err(error) => self.round.fail(&ProposeError::Broken(error.to_string())),
         }
     }
 }

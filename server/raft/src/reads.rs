@@ -1,11 +1,12 @@
 //! Linearizable reads by read-index, batched twice. The reads that begin on a runtime while a round is under way wait at
 //! that runtime's desk and ask for the next one together, so a read needs no switch of threads of its own. The desks that
 //! ask at the same time share one round: openraft is asked for the commit index under confirmed leadership, and when
-//! that is applied here all of them go on.
+//! that is applied here all of them go on. A member that follows asks the leader for that index.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use konsul_state::propose::ProposeError;
 use openraft::ReadPolicy;
@@ -15,11 +16,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::answers::Answer;
+use crate::forward::Forward;
 use crate::health::Health;
-use crate::proposer::Raft;
+use crate::leadership::{Leader, Leadership};
+use crate::proposer::{PATIENCE, Raft};
 use crate::runtimes::PerRuntime;
 use crate::stats::Stats;
 use crate::types::Types;
+
+/// How soon to try again without a leader.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// Whom to tell that a round is over.
 type Waiter = oneshot::Sender<Answer<()>>;
@@ -36,6 +42,15 @@ pub(crate) struct Reads {
     max_waiting: usize,
     health: Arc<Health>,
     stats: Arc<Stats>,
+    /// Set when the node is put together.
+    way: OnceLock<Way>,
+}
+
+/// Where an index comes from: this member's consensus, or the leader.
+pub(crate) struct Way {
+    pub(crate) raft: Raft,
+    pub(crate) leadership: Leadership,
+    pub(crate) forward: Arc<Forward>,
 }
 
 /// Where the reads of one runtime wait.
@@ -51,7 +66,7 @@ impl Reads {
         let (requests, asked) = mpsc::unbounded_channel();
         let (desks, requests) = (PerRuntime::default(), Mutex::new(Some(requests)));
         let closed = AtomicBool::new(false);
-        (Arc::new(Self { desks, requests, closed, max_waiting, health, stats }), asked)
+        (Arc::new(Self { desks, requests, closed, max_waiting, health, stats, way: OnceLock::new() }), asked)
     }
 
     /// Returns when every write that was acknowledged before the call is applied here.
@@ -90,12 +105,18 @@ impl Reads {
     }
 
     async fn serve(self: Arc<Self>, desk: Arc<Desk>, requests: mpsc::UnboundedSender<Waiter>) {
+        let mut is_crowded = false;
         loop {
             desk.filled.notified().await;
+            if is_crowded {
+                // Calls that became ready together with the first one run first, and join.
+                tokio::task::yield_now().await;
+            }
             let (waiting, closed) = {
                 let mut waiting = desk.waiting.lock();
                 (std::mem::take(&mut *waiting), self.closed.load(Acquire))
             };
+            is_crowded = waiting.len() > 1;
             if !waiting.is_empty() {
                 self.stats.reads.fetch_add(waiting.len() as u64, Relaxed);
                 let answer = self.ask(&requests).await;
@@ -118,31 +139,60 @@ impl Reads {
     }
 
     /// Runs rounds until the reads are closed and those that waited are answered.
-    pub(crate) async fn run(
-        self: Arc<Self>,
-        raft: Raft,
-        mut applied: watch::Receiver<u64>,
-        mut asked: Requests,
-    ) {
+    pub(crate) async fn run(self: Arc<Self>, mut applied: watch::Receiver<u64>, mut asked: Requests) {
         while let Some(first) = asked.recv().await {
             let mut waiting = vec![first];
             while let Ok(another) = asked.try_recv() {
                 waiting.push(another);
             }
-            let answer = self.round(&raft, &mut applied).await;
+            let answer = self.round(&mut applied).await;
             for waiter in waiting {
                 drop(waiter.send(answer.clone()));
             }
         }
     }
 
-    async fn round(&self, raft: &Raft, applied: &mut watch::Receiver<u64>) -> Answer<()> {
+    /// One round, by whoever leads; while nobody does, it waits for somebody.
+    async fn round(&self, applied: &mut watch::Receiver<u64>) -> Answer<()> {
         self.stats.read_rounds.fetch_add(1, Relaxed);
-        let linearizer = raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
-        let index = linearizer.map_err(|error| self.refusal(&error))?.read_log_id().index();
+        let way = self.way.get().ok_or(ProposeError::NoLeader)?;
+        let mut leadership = way.leadership.clone();
+        let began = Instant::now();
+        loop {
+            let answer = match leadership.now() {
+                Leader::Nobody => Err(ProposeError::NoLeader),
+                Leader::Other(leader) => way.forward.read_index(&leader).await,
+                Leader::Me => self.round_as_leader(applied).await,
+            };
+            let is_closed = self.closed.load(Acquire);
+            if answer != Err(ProposeError::NoLeader) || is_closed || began.elapsed() > PATIENCE {
+                return answer;
+            }
+            tokio::select! {
+                () = leadership.changed() => {}
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+
+    async fn round_as_leader(&self, applied: &mut watch::Receiver<u64>) -> Answer<()> {
+        let index = self.index_as_leader().await?;
         // Fails only when what applies is gone.
         let reached = applied.wait_for(|applied| *applied >= index).await;
         reached.map(|_| ()).map_err(|_| self.health.why_unanswered())
+    }
+
+    /// The index that a linearizable read must have applied, if this member leads and a quorum says so.
+    pub(crate) async fn index_as_leader(&self) -> Answer<u64> {
+        let way = self.way.get().ok_or(ProposeError::NoLeader)?;
+        let linearizer = way.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        Ok(linearizer.map_err(|error| self.refusal(&error))?.read_log_id().index())
+    }
+
+    /// Says where indexes come from.
+    pub(crate) fn go(&self, way: Way) {
+        // It is said once, when the node is put together.
+        let _ = self.way.set(way);
     }
 
     /// Refuses new reads from now on; those that wait are answered, then the tasks end.

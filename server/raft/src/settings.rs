@@ -1,12 +1,15 @@
 //! How a member is set up. Everything has a default but where it lives and which boot this is.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use konsul_state::{Durability, Persistence};
 
 use crate::disk::{Disk, RealDisk};
 use crate::error::RaftError;
+use crate::peer::TlsFiles;
 
 /// How to open a [`Node`](crate::Node).
 #[derive(Clone)]
@@ -14,10 +17,19 @@ pub struct Settings {
     /// Directory of everything this member keeps. Made if it is not there. Not used, and not touched, with
     /// [`Persistence::Memory`].
     pub data_dir: PathBuf,
-    /// This member's id, from 1 on. It belongs to the data directory and can't be changed.
-    pub member_id: u64,
+    /// This member's name. It belongs to the data directory, and another one than that is refused. `None`: whatever it is
+    /// there.
+    pub member_name: Option<String>,
+    /// The name of a new data directory whose member has no other.
+    pub default_member_name: String,
+    /// How to reach other members. `None`: there are none.
+    pub peers: Option<PeerSettings>,
     /// Greatest size of the state's file in bytes; address space, not memory.
     pub map_bytes: usize,
+    /// How often a leader tells that it is there.
+    pub heartbeat: Duration,
+    /// How long a voter hears of no leader before it asks for votes; up to half as long again, so that not all do at once.
+    pub election_timeout: Duration,
     /// Where the state and the log are kept.
     pub persistence: Persistence,
     /// What a commit of the state waits for. The log is synced in any case.
@@ -39,6 +51,44 @@ pub struct Settings {
     pub reserve_bytes: u64,
     /// The disk of the log.
     pub disk: Arc<dyn Disk>,
+}
+
+/// How a member reaches the others, and becomes one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerSettings {
+    /// The cluster's name; members of differently named clusters refuse each other.
+    pub cluster_name: String,
+    /// Where to listen for other members.
+    pub listen: SocketAddr,
+    /// Where they reach this one (host:port). `None`: where it listens.
+    pub advertise: Option<String>,
+    /// Where clients reach this one (host:port).
+    pub client_address: String,
+    /// How many servers without a cluster make one together. 0: this one only joins.
+    pub bootstrap_expect: u32,
+    /// Where other members may be found (host:port).
+    pub join: Vec<String>,
+    /// What a server has to know to become a member.
+    pub token: String,
+    /// What this member is to be.
+    pub role: Role,
+    /// Certificates of the peer port. `None`: it is spoken in the clear.
+    pub tls: Option<TlsFiles>,
+    /// A voter that was silent for so long gives its place to a member that waits for one. `None`: never.
+    pub replace_dead_after: Option<Duration>,
+    /// The version of this server.
+    pub version: String,
+}
+
+/// What a member is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A voter, as soon as it has caught up.
+    Voter,
+    /// A voter when it is promoted.
+    Standby,
+    /// Never a voter: it has everything and serves reads.
+    Replica,
 }
 
 /// Bounds of what waits and of what goes into one log entry.
@@ -80,8 +130,12 @@ impl Settings {
     pub fn new(data_dir: impl Into<PathBuf>, boot_id: impl Into<String>) -> Self {
         Self {
             data_dir: data_dir.into(),
-            member_id: 1,
+            member_name: None,
+            default_member_name: "konsul".to_owned(),
+            peers: None,
             map_bytes: 64 << 30,
+            heartbeat: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(600),
             persistence: Persistence::Lmdb,
             durability: Durability::Log,
             boot_id: boot_id.into(),
@@ -98,10 +152,14 @@ impl Settings {
     pub(crate) fn check(&self) -> Result<(), RaftError> {
         let limits = &self.limits;
         let wrong = [
-            (self.member_id == 0, "member id must be at least 1"),
             (self.map_bytes < 1 << 20, "the map must have at least 1 MiB"),
             (self.log_file_bytes < 64 << 10, "a log file must have at least 64 KiB"),
             (limits.waiting_commands == 0 || limits.waiting_reads == 0, "something must be allowed to wait"),
+            (self.heartbeat.is_zero(), "the heartbeat must be at least 1 ms"),
+            (
+                self.election_timeout < 3 * self.heartbeat,
+                "the election timeout must be at least three heartbeats",
+            ),
             (limits.entry_commands == 0, "an entry must be allowed to hold a command"),
             (limits.in_flight_entries == 0, "an entry must be allowed in flight"),
             // The log's format counts an entry's bytes in 32 bits.

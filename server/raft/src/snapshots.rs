@@ -3,7 +3,7 @@
 //! tells whether it still is.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -13,12 +13,17 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::copy::{Pace, Written, copy};
 use crate::error::RaftError;
-use crate::types::{Membership, SnapshotMeta, StoredMembership, decode_membership, invalid, log_id};
+use crate::peer::pb;
+use crate::types::{
+    LogId, Membership, SnapshotMeta, StoredMembership, Vote, decode_membership, encode_membership, invalid,
+    log_id, position,
+};
 
 /// First line of the file beside the copy.
 const MAGIC: &str = "konsul snapshot 1";
 const META: &str = "META";
 const UNFINISHED: &str = "unfinished";
+const INCOMING: &str = "incoming";
 
 /// The directory of snapshots.
 #[derive(Debug, Clone)]
@@ -36,6 +41,13 @@ pub(crate) struct SnapshotDir {
     bytes: u64,
 }
 
+/// A snapshot that comes in from another member.
+pub(crate) struct Incoming {
+    snapshot: SnapshotDir,
+    file: File,
+    received: u64,
+}
+
 impl Snapshots {
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
@@ -47,6 +59,18 @@ impl Snapshots {
             None => Ok(None),
             Some((_, path)) => SnapshotDir::read(&path).map(Some),
         }
+    }
+
+    /// Begins to take in a snapshot from another member, or goes on with it.
+    pub(crate) fn receive(&self, offer: &pb::SnapshotOffer) -> Result<Incoming, RaftError> {
+        let dir = self.dir.join(INCOMING);
+        let offered = SnapshotDir::offered(dir.clone(), offer).map_err(RaftError::file(&dir))?;
+        if SnapshotDir::read(&dir).ok().as_ref() != Some(&offered) {
+            remove_dir(&dir)?;
+            fs::create_dir_all(&dir).map_err(RaftError::file(&dir))?;
+            offered.write_meta(&dir)?;
+        }
+        Incoming::open(offered)
     }
 
     /// Copies the state, and replaces the snapshots there are by that.
@@ -114,7 +138,91 @@ impl Snapshots {
     }
 }
 
+impl Incoming {
+    fn open(snapshot: SnapshotDir) -> Result<Self, RaftError> {
+        let data = snapshot.data();
+        let open = || {
+            let mut file = File::options().create(true).truncate(false).write(true).open(&data)?;
+            let mut received = file.metadata()?.len();
+            if received > snapshot.bytes {
+                file.set_len(0)?;
+                received = 0;
+            }
+            file.seek(SeekFrom::End(0))?;
+            Ok((file, received))
+        };
+        let (file, received) = open().map_err(RaftError::file(&data))?;
+        Ok(Self { snapshot, file, received })
+    }
+
+    /// Bytes that are here.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Takes in the next piece.
+    pub(crate) fn write(&mut self, data: &[u8]) -> io::Result<()> {
+        if self.received + data.len() as u64 > self.snapshot.bytes {
+            return Err(invalid("it is longer than what was offered"));
+        }
+        self.file.write_all(data)?;
+        self.received += data.len() as u64;
+        Ok(())
+    }
+
+    /// Syncs and checks the whole. If it is not what was offered, the next attempt begins anew.
+    pub(crate) fn finish(self) -> Result<SnapshotDir, RaftError> {
+        let data = self.snapshot.data();
+        self.file.sync_all().map_err(RaftError::file(&data))?;
+        if self.received < self.snapshot.bytes {
+            let (received, bytes) = (self.received, self.snapshot.bytes);
+            return Err(RaftError::damaged(&data, format!("only {received} of {bytes} bytes came")));
+        }
+        let verified = self.snapshot.verify();
+        if verified.is_err() {
+            remove_dir(&self.snapshot.path)?;
+        }
+        verified.map(|()| self.snapshot)
+    }
+}
+
 impl SnapshotDir {
+    /// The file with the copy of the state.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path.join(DATA)
+    }
+
+    /// What another member is told of it.
+    pub(crate) fn offer(&self, vote: &Vote) -> io::Result<pb::SnapshotOffer> {
+        let (at, membership) = match &self.membership {
+            None => (None, None),
+            Some((at, bytes)) => (Some((&log_id(*at)).into()), Some((&decode_membership(bytes)?).into())),
+        };
+        Ok(pb::SnapshotOffer {
+            vote: Some(vote.into()),
+            applied: Some((&log_id(self.applied)).into()),
+            membership_at: at,
+            membership,
+            checksum: self.checksum.to_be_bytes().to_vec().into(),
+            bytes: self.bytes,
+        })
+    }
+
+    fn offered(path: PathBuf, offer: &pb::SnapshotOffer) -> io::Result<Self> {
+        let checksum =
+            <[u8; 16]>::try_from(&offer.checksum[..]).map_err(|_| invalid("checksum is not whole"))?;
+        let applied = offer.applied.ok_or_else(|| invalid("applied is missing"))?;
+        let membership = match (&offer.membership_at, &offer.membership) {
+            (Some(at), Some(membership)) => {
+                let membership = Membership::try_from(membership.clone())?;
+                Some((position(&LogId::from(*at)), encode_membership(&membership)))
+            }
+            _ => None,
+        };
+        let applied = position(&LogId::from(applied));
+        Ok(Self { path, applied, membership, checksum: u128::from_be_bytes(checksum), bytes: offer.bytes })
+    }
+
     /// What openraft calls the snapshot's metadata.
     pub(crate) fn meta(&self) -> io::Result<SnapshotMeta> {
         Ok(SnapshotMeta {

@@ -1,22 +1,26 @@
 //! The types openraft is used with, and how positions and memberships are put into state's and the disk's
 //! terms. Names of openraft appear in this crate only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use konsul_state::{LogPosition, Outcome};
 use openraft::raft::responder::Responder;
 use openraft::{OptionalSend, RaftTypeConfig};
+use prost::Message;
+
+use crate::peer::pb;
+use crate::peer::pb::membership::Config;
 
 /// openraft's parameters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Types;
 
 pub(crate) type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
-pub(crate) type Member = openraft::BasicNode;
+pub(crate) type Member = pb::Member;
 pub(crate) type Payload = openraft::EntryPayload<Group, u64, Member>;
 pub(crate) type RaftEntry = openraft::Entry<LeaderId, Payload>;
 pub(crate) type LogId = openraft::LogId<LeaderId>;
@@ -123,44 +127,32 @@ pub(crate) fn applied_id(applied: LogPosition) -> Option<LogId> {
 }
 
 pub(crate) fn encode_membership(membership: &Membership) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_u32_le(membership.get_joint_config().len() as u32);
-    for config in membership.get_joint_config() {
-        out.put_u32_le(config.len() as u32);
-        for id in config {
-            out.put_u64_le(*id);
-        }
-    }
-    let nodes: Vec<_> = membership.nodes().collect();
-    out.put_u32_le(nodes.len() as u32);
-    for (id, member) in nodes {
-        out.put_u64_le(*id);
-        out.put_u32_le(member.addr.len() as u32);
-        out.put_slice(member.addr.as_bytes());
-    }
-    out.freeze()
+    pb::Membership::from(membership).encode_to_vec().into()
 }
 
 pub(crate) fn decode_membership(bytes: &[u8]) -> io::Result<Membership> {
-    let mut from = bytes;
-    let mut configs = Vec::new();
-    for _ in 0..take_u32(&mut from)? {
-        let mut config = BTreeSet::new();
-        for _ in 0..take_u32(&mut from)? {
-            config.insert(take_u64(&mut from)?);
+    let membership = pb::Membership::decode(bytes).map_err(|e| invalid(e.to_string()))?;
+    Membership::try_from(membership)
+}
+
+impl From<&Membership> for pb::Membership {
+    fn from(membership: &Membership) -> Self {
+        let configs = membership.get_joint_config().iter();
+        Self {
+            configs: configs.map(|voters| Config { voters: voters.iter().copied().collect() }).collect(),
+            members: membership.nodes().map(|(_, member)| member.clone()).collect(),
         }
-        configs.push(config);
     }
-    let mut nodes = BTreeMap::new();
-    for _ in 0..take_u32(&mut from)? {
-        let id = take_u64(&mut from)?;
-        let len = take_u32(&mut from)? as usize;
-        let addr = from.get(..len).ok_or_else(truncated)?;
-        let addr = std::str::from_utf8(addr).map_err(|e| invalid(e.to_string()))?.to_owned();
-        from.advance(len);
-        nodes.insert(id, Member { addr });
+}
+
+impl TryFrom<pb::Membership> for Membership {
+    type Error = io::Error;
+
+    fn try_from(from: pb::Membership) -> io::Result<Self> {
+        let configs = from.configs.into_iter().map(|config| config.voters.into_iter().collect()).collect();
+        let members = from.members.into_iter().map(|member| (member.id, member));
+        Self::new(configs, members.collect::<BTreeMap<_, _>>()).map_err(|e| invalid(e.to_string()))
     }
-    Membership::new(configs, nodes).map_err(|e| invalid(e.to_string()))
 }
 
 pub(crate) fn take_u32(from: &mut &[u8]) -> io::Result<u32> {

@@ -72,7 +72,7 @@ fn serve(limits: Limits, tell: Sender<(SocketAddr, String)>) -> Result<(), Failu
         state,
         hub,
         limits,
-        about: About { version: String::new(), cluster_id: String::new(), persistence: "memory" },
+        about: About { version: String::new(), persistence: "memory" },
         compacted: Arc::new(Notify::new()),
         observer: None,
     };

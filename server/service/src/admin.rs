@@ -1,9 +1,10 @@
-//! The Admin service: Status and Compact.
+//! The Admin service: Status, Compact, and the members of the cluster.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use konsul_proto::v1::{self, admin_server::Admin};
+use konsul_state::cluster::{Change, Member, MemberRole};
 use konsul_state::command::{self, command::Op, outcome};
 use tonic::{Request, Response, Status};
 
@@ -16,8 +17,6 @@ use crate::error::ServiceError;
 pub struct About {
     /// The server's version.
     pub version: String,
-    /// Id of the cluster's storage.
-    pub cluster_id: String,
     /// Where the store is kept: `lmdb` or `memory`.
     pub persistence: &'static str,
 }
@@ -45,7 +44,7 @@ impl AdminService {
             revision: view.revision().0,
             compact_revision: view.compact_revision().0,
             version: self.about.version.clone(),
-            cluster_id: self.about.cluster_id.clone(),
+            cluster_id: core.propose.cluster_id(),
             member_id: standing.member_id,
             leader_id: standing.leader_id.unwrap_or_default(),
             term: standing.term,
@@ -61,6 +60,18 @@ impl AdminService {
             persistence: self.about.persistence.to_owned(),
             state_hash: view.hash().to_string(),
         })
+    }
+
+    fn list_members(&self) -> v1::ListMembersResponse {
+        let propose = &self.core.propose;
+        let mut members: Vec<_> = propose.members().into_iter().map(member).collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        let member_id = propose.standing().member_id;
+        v1::ListMembersResponse { cluster_id: propose.cluster_id(), member_id, members }
+    }
+
+    async fn change(&self, change: Change) -> Result<(), ServiceError> {
+        Ok(self.core.propose.change(change).await?)
     }
 
     async fn carry_out_compact(
@@ -80,6 +91,34 @@ impl AdminService {
     }
 }
 
+fn member(member: Member) -> v1::Member {
+    let role = match member.role {
+        MemberRole::Voter => v1::MemberRole::Voter,
+        MemberRole::Learner => v1::MemberRole::Learner,
+        MemberRole::Standby => v1::MemberRole::Standby,
+        MemberRole::Replica => v1::MemberRole::Replica,
+    };
+    v1::Member {
+        id: member.id,
+        name: member.name,
+        peer_address: member.peer_address,
+        client_address: member.client_address,
+        role: role.into(),
+        leader: member.is_leader,
+        version: member.version,
+        matching_index: member.matching_index,
+        last_contact: member.last_contact_ms.and_then(|ms| Duration::from_millis(ms).try_into().ok()),
+    }
+}
+
+/// The name of a member that a change is about.
+fn named(name: String) -> Result<String, ServiceError> {
+    match name.is_empty() {
+        true => Err(ServiceError::field("name", "must be the name of a member")),
+        false => Ok(name),
+    }
+}
+
 #[tonic::async_trait]
 impl Admin for AdminService {
     async fn status(
@@ -95,5 +134,45 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::CompactResponse>, Status> {
         let writer = Writer::of(&request)?;
         Ok(Response::new(self.carry_out_compact(writer, request.into_inner().revision).await?))
+    }
+
+    async fn list_members(
+        &self,
+        _request: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        Ok(Response::new(self.list_members()))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        self.change(Change::Remove(named(request.into_inner().name)?)).await?;
+        Ok(Response::new(v1::RemoveMemberResponse {}))
+    }
+
+    async fn promote_member(
+        &self,
+        request: Request<v1::PromoteMemberRequest>,
+    ) -> Result<Response<v1::PromoteMemberResponse>, Status> {
+        self.change(Change::Promote(named(request.into_inner().name)?)).await?;
+        Ok(Response::new(v1::PromoteMemberResponse {}))
+    }
+
+    async fn demote_member(
+        &self,
+        request: Request<v1::DemoteMemberRequest>,
+    ) -> Result<Response<v1::DemoteMemberResponse>, Status> {
+        self.change(Change::Demote(named(request.into_inner().name)?)).await?;
+        Ok(Response::new(v1::DemoteMemberResponse {}))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        let to = Some(request.into_inner().name).filter(|name| !name.is_empty());
+        self.change(Change::Transfer(to)).await?;
+        Ok(Response::new(v1::TransferLeadershipResponse {}))
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use konsul_state::cluster::ChangeError;
 use konsul_state::command::{self, refusal::Reason};
 use konsul_state::propose::ProposeError;
 use konsul_state::{ReadError, Revision, StateError};
@@ -125,6 +126,9 @@ pub enum ServiceError {
         "the deadline has passed: a write may have happened, and repeating it with the same idempotency-key tells"
     )]
     DeadlineExceeded,
+    /// The membership was not changed.
+    #[error(transparent)]
+    Change(ChangeError),
     /// Consensus did not carry the write out, or does not know.
     #[error("{}", propose_message(.0))]
     Propose(ProposeError),
@@ -215,12 +219,17 @@ impl ServiceError {
             Self::DeadlineExceeded => Shape::new(DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Self::Propose(ProposeError::NoLeader) => Shape::new(Unavailable, "NO_LEADER").retry(100),
             Self::Propose(ProposeError::ShuttingDown) => Shape::new(Unavailable, "SHUTTING_DOWN").retry(500),
+            Self::Propose(ProposeError::Unknown) => Shape::new(Unavailable, "OUTCOME_UNKNOWN").retry(100),
             Self::Propose(ProposeError::Busy) => Shape::new(ResourceExhausted, "TOO_MANY_WRITES").retry(100),
             Self::Propose(ProposeError::TooLarge { max_bytes, .. }) => {
                 Shape::new(ResourceExhausted, "WRITE_TOO_LARGE").with("limit", max_bytes)
             }
             Self::Propose(ProposeError::DiskFull) => Shape::new(ResourceExhausted, "DISK_FULL").retry(5_000),
             Self::Propose(ProposeError::Broken(_)) => Shape::new(Internal, "STORAGE_FAILED"),
+            Self::Change(ChangeError::NoLeader) => Shape::new(Unavailable, "NO_LEADER").retry(100),
+            Self::Change(ChangeError::Unknown) => Shape::new(Unavailable, "OUTCOME_UNKNOWN").retry(100),
+            Self::Change(ChangeError::NoSuchMember(_)) => Shape::new(NotFound, "MEMBER_NOT_FOUND"),
+            Self::Change(ChangeError::Refused(_)) => Shape::new(FailedPrecondition, "CHANGE_REFUSED"),
             Self::UnknownFormat { .. } => Shape::new(FailedPrecondition, "FORMAT_UNKNOWN"),
             Self::State(StateError::Corrupt { .. }) => Shape::new(DataLoss, "STATE_CORRUPT"),
             Self::State(
@@ -306,6 +315,12 @@ impl From<ReadError> for ServiceError {
 impl From<StateError> for ServiceError {
     fn from(error: StateError) -> Self {
         Self::State(error)
+    }
+}
+
+impl From<ChangeError> for ServiceError {
+    fn from(error: ChangeError) -> Self {
+        Self::Change(error)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use konsul_state::{Durability, Persistence};
 
@@ -24,6 +25,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `[raft]`
     pub raft: RaftSettings,
+    /// `[cluster]`
+    pub cluster: ClusterSettings,
     /// `[limits]`
     pub limits: konsul_service::Limits,
     /// `[log]`
@@ -67,6 +70,52 @@ pub struct RaftSettings {
     pub snapshot_bytes_per_second: u64,
     /// Free bytes of the disk below which writes are refused.
     pub disk_reserve_bytes: u64,
+    /// How often a leader tells that it is there.
+    pub heartbeat: Duration,
+    /// How long a member hears of no leader before it asks for votes.
+    pub election_timeout: Duration,
+}
+
+/// How the server becomes one of several.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterSettings {
+    /// The cluster's name.
+    pub name: String,
+    /// This member's name; empty: the machine's.
+    pub member_name: String,
+    /// Where other members are listened for; none: the server is alone.
+    pub peer_listen: Option<SocketAddr>,
+    /// Where they reach this one; empty: where it listens.
+    pub peer_advertise: String,
+    /// Where clients reach this one; empty: where it listens.
+    pub client_advertise: String,
+    /// How many servers make a cluster together.
+    pub bootstrap_expect: u32,
+    /// Where other members may be found.
+    pub join: Vec<String>,
+    /// What a server has to know to become a member.
+    pub join_token: String,
+    /// What this member is to be.
+    pub role: MemberKind,
+    /// How long a voter may be dead before it makes room; zero: for ever.
+    pub replace_dead_after: Duration,
+    /// The authority of the members' certificates.
+    pub tls_ca: Option<PathBuf>,
+    /// This member's certificate.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+}
+
+/// What a member is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberKind {
+    /// A voter, as soon as it has caught up.
+    Voter,
+    /// A voter when it is promoted.
+    Standby,
+    /// Never a voter.
+    Replica,
 }
 
 /// What is logged.
@@ -107,6 +156,23 @@ impl Default for Settings {
                 snapshot_log_bytes: 64 << 20,
                 snapshot_bytes_per_second: 128 << 20,
                 disk_reserve_bytes: 64 << 20,
+                heartbeat: Duration::from_millis(100),
+                election_timeout: Duration::from_millis(600),
+            },
+            cluster: ClusterSettings {
+                name: "konsul".to_owned(),
+                member_name: String::new(),
+                peer_listen: None,
+                peer_advertise: String::new(),
+                client_advertise: String::new(),
+                bootstrap_expect: 0,
+                join: Vec::new(),
+                join_token: String::new(),
+                role: MemberKind::Voter,
+                replace_dead_after: Duration::ZERO,
+                tls_ca: None,
+                tls_cert: None,
+                tls_key: None,
             },
             limits: konsul_service::Limits::default(),
             log: LogSettings { filter: "info".to_owned(), format: LogFormat::Auto },
@@ -151,6 +217,39 @@ impl Settings {
     fn check(&self) -> Result<(), ConfigError> {
         if self.dev && !self.server.listen.ip().is_loopback() {
             return Err(ConfigError::DevBeyondLoopback { listen: self.server.listen });
+        }
+        self.cluster.check(self.dev)
+    }
+}
+
+impl ClusterSettings {
+    /// The certificates, if they are set.
+    pub(crate) fn tls(&self) -> Option<konsul_raft::TlsFiles> {
+        match (&self.tls_ca, &self.tls_cert, &self.tls_key) {
+            (Some(ca), Some(cert), Some(key)) => {
+                Some(konsul_raft::TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    fn check(&self, is_dev: bool) -> Result<(), ConfigError> {
+        let Some(listen) = self.peer_listen else {
+            return match self.bootstrap_expect > 1 || !self.join.is_empty() {
+                true => Err(ConfigError::NoPeerAddress),
+                false => Ok(()),
+            };
+        };
+        let given =
+            [&self.tls_ca, &self.tls_cert, &self.tls_key].iter().filter(|path| path.is_some()).count();
+        if given == 1 || given == 2 {
+            return Err(ConfigError::PartOfTls);
+        }
+        if given == 0 && !is_dev && !listen.ip().is_loopback() {
+            return Err(ConfigError::PeersWithoutTls { listen });
+        }
+        if listen.ip().is_unspecified() && self.peer_advertise.is_empty() {
+            return Err(ConfigError::NoAdvertise { listen });
         }
         Ok(())
     }

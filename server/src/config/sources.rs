@@ -67,6 +67,32 @@ pub enum ConfigError {
         /// What it must be.
         should: String,
     },
+    /// Other members are to be spoken to, but nothing says where they reach this one.
+    #[error(
+        "cluster.join and cluster.bootstrap_expect need cluster.peer_listen: set the address that other members reach this one at, such as 10.0.0.1:8300"
+    )]
+    NoPeerAddress,
+    /// Some of the files of TLS are missing.
+    #[error(
+        "cluster.tls_ca, cluster.tls_cert and cluster.tls_key belong together: set all three or none (konsul tls makes them)"
+    )]
+    PartOfTls,
+    /// Members may speak in the clear on one machine only.
+    #[error(
+        "cluster.peer_listen is {listen}, and beyond loopback members speak over TLS only: set cluster.tls_ca, cluster.tls_cert and cluster.tls_key (konsul tls makes them)"
+    )]
+    PeersWithoutTls {
+        /// The address asked for.
+        listen: SocketAddr,
+    },
+    /// Every address is no address to be reached at.
+    #[error(
+        "cluster.peer_listen is {listen}: set cluster.peer_advertise to the address that other members reach this one at"
+    )]
+    NoAdvertise {
+        /// The address asked for.
+        listen: SocketAddr,
+    },
     /// A server without authentication may not be reached from elsewhere.
     #[error(
         "--dev serves without authentication and only on loopback, not on {listen}: leave out --dev or listen on 127.0.0.1"
@@ -151,9 +177,18 @@ fn flatten(table: &DeTable<'_>, prefix: &str, each: &mut dyn FnMut(String, Strin
             DeValue::Float(number) => each(name, number.as_str().to_owned(), key.span().start),
             DeValue::Boolean(yes) => each(name, yes.to_string(), key.span().start),
             DeValue::Datetime(time) => each(name, time.to_string(), key.span().start),
-            DeValue::Array(_) => each(name, "[...]".to_owned(), key.span().start),
+            DeValue::Array(items) => each(name, list(items), key.span().start),
         }
     }
+}
+
+/// A list in its text form: its items, separated by commas. One that is no text by itself does not read as an item.
+fn list(items: &toml::de::DeArray<'_>) -> String {
+    let item = |item: &toml::Spanned<DeValue<'_>>| match item.get_ref() {
+        DeValue::String(text) => text.to_string(),
+        _ => "[...]".to_owned(),
+    };
+    items.iter().map(item).collect::<Vec<_>>().join(",")
 }
 
 /// Variables named like a setting's. One that begins with a section of ours but names no setting is a mistake.

@@ -2,7 +2,7 @@
 //! its environment variable, its errors and its line in docs/configuration.md follow.
 
 use super::Settings;
-use super::value::{Value, parse_bytes, parse_filter, show_bytes};
+use super::value::{Value, parse_bytes, parse_filter, parse_name, show_bytes};
 
 /// One setting.
 pub struct Setting {
@@ -65,6 +65,21 @@ macro_rules! bytes {
     };
 }
 
+/// A name as in DNS.
+macro_rules! name {
+    ($path:literal, $($field:ident).+, $doc:literal) => {
+        Setting {
+            path: $path,
+            doc: $doc,
+            set: |settings, text| {
+                settings.$($field).+ = parse_name(text)?;
+                Ok(())
+            },
+            show: |settings| settings.$($field).+.clone(),
+        }
+    };
+}
+
 fn within<V: Value + PartialOrd>(value: &V, range: &std::ops::RangeInclusive<V>) -> Result<(), String> {
     if range.contains(value) {
         return Ok(());
@@ -74,6 +89,10 @@ fn within<V: Value + PartialOrd>(value: &V, range: &std::ops::RangeInclusive<V>)
 
 const fn seconds(n: u64) -> std::time::Duration {
     std::time::Duration::from_secs(n)
+}
+
+const fn millis(n: u64) -> std::time::Duration {
+    std::time::Duration::from_millis(n)
 }
 
 const MILLISECOND: std::time::Duration = std::time::Duration::from_millis(1);
@@ -174,6 +193,81 @@ pub const SETTINGS: &[Setting] = &[
         "Free space of the disk below which writes are refused, so that what was accepted can be finished.",
         1 << 20..=1024 * GIB
     ),
+    plain!(
+        "raft.heartbeat",
+        raft.heartbeat,
+        "How often a leader tells the other members that it is there.",
+        millis(10)..=seconds(10)
+    ),
+    plain!(
+        "raft.election_timeout",
+        raft.election_timeout,
+        "How long a member hears of no leader before it asks for votes, and up to half as long again; at least three heartbeats. The same on all members.",
+        millis(100)..=seconds(60)
+    ),
+    name!(
+        "cluster.name",
+        cluster.name,
+        "Name of the cluster; servers of differently named clusters refuse each other."
+    ),
+    name!(
+        "cluster.member_name",
+        cluster.member_name,
+        "Name of this member, unique in the cluster; it belongs to the data directory. Empty: what it is there, for a new one the machine's name."
+    ),
+    plain!(
+        "cluster.peer_listen",
+        cluster.peer_listen,
+        "Address and port to listen on for other members. Empty: the server is a cluster of its own."
+    ),
+    plain!(
+        "cluster.peer_advertise",
+        cluster.peer_advertise,
+        "Address and port that other members reach this one at. Empty: `peer_listen`."
+    ),
+    plain!(
+        "cluster.client_advertise",
+        cluster.client_advertise,
+        "Address and port that clients reach this member at, as the list of members shows it. Empty: `server.listen`."
+    ),
+    plain!(
+        "cluster.bootstrap_expect",
+        cluster.bootstrap_expect,
+        "How many servers without a cluster make one together, once they see each other; the same on all of them. 0: 1 without `join`, otherwise this server only joins a cluster that is there.",
+        0..=15
+    ),
+    plain!(
+        "cluster.join",
+        cluster.join,
+        "Where other members may be found: addresses or DNS names with their peer ports, a list or separated by commas. Tried until one answers."
+    ),
+    plain!(
+        "cluster.join_token",
+        cluster.join_token,
+        "Secret that a server has to know to become a member; the same on all of them."
+    ),
+    plain!(
+        "cluster.role",
+        cluster.role,
+        "What this member is to be: `voter` (as soon as it has caught up), `standby` (when it is promoted) or `replica` (never votes, serves reads). Changed later by `konsul cluster promote` and `demote`."
+    ),
+    plain!(
+        "cluster.replace_dead_after",
+        cluster.replace_dead_after,
+        "How long a voter may be dead before a member that has caught up takes its place, if the others are a quorum without it. 0s: never by itself.",
+        seconds(0)..=seconds(30 * 86_400)
+    ),
+    plain!(
+        "cluster.tls_ca",
+        cluster.tls_ca,
+        "File with the certificate of the authority that signs the members' certificates, in PEM. Without TLS members listen on loopback only."
+    ),
+    plain!(
+        "cluster.tls_cert",
+        cluster.tls_cert,
+        "File with this member's certificate, in PEM, for the name `peer.konsul`."
+    ),
+    plain!("cluster.tls_key", cluster.tls_key, "File with its private key, in PEM."),
     bytes!(
         "limits.max_value_bytes",
         limits.max_value_bytes,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use konsul_state::{Durability, Persistence};
 
-use super::LogFormat;
+use super::{LogFormat, MemberKind};
 
 /// A kind of value.
 pub(super) trait Value: Sized {
@@ -55,6 +55,53 @@ macro_rules! names {
 names!(Persistence, "lmdb or memory", "lmdb" => Persistence::Lmdb, "memory" => Persistence::Memory);
 names!(Durability, "log or synced", "log" => Durability::Log, "synced" => Durability::Synced);
 names!(LogFormat, "auto, text or json", "auto" => LogFormat::Auto, "text" => LogFormat::Text, "json" => LogFormat::Json);
+
+names!(MemberKind, "voter, standby or replica", "voter" => MemberKind::Voter, "standby" => MemberKind::Standby, "replica" => MemberKind::Replica);
+
+/// A name: of a member or a cluster, as in DNS (RFC 1123, section 2.1). Empty: none.
+pub(super) fn parse_name(text: &str) -> Result<String, String> {
+    let is_name = text.len() <= 63
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if is_name { Ok(text.to_owned()) } else { Err("a name of at most 63 of a-z, 0-9 and -".to_owned()) }
+}
+
+impl Value for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+/// Addresses with ports, separated by commas.
+impl Value for Vec<String> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let items: Vec<String> =
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
+        let is_address = |item: &String| {
+            item.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        match items.iter().all(is_address) {
+            true => Ok(items),
+            false => Err("addresses with ports, such as 10.0.0.1:8300 or konsul-1.example:8300".to_owned()),
+        }
+    }
+    fn show(&self) -> String {
+        self.join(",")
+    }
+}
+
+impl Value for Option<SocketAddr> {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { SocketAddr::parse(text).map(Some) }
+    }
+    fn show(&self) -> String {
+        self.map_or_else(String::new, |address| address.to_string())
+    }
+}
 
 impl Value for SocketAddr {
     fn parse(text: &str) -> Result<Self, String> {

@@ -23,6 +23,7 @@ mod room;
 mod tx;
 
 pub mod batch;
+pub mod cluster;
 pub mod command;
 pub mod error;
 pub mod ids;

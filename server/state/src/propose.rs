@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::Batch;
+use crate::cluster::{Change, ChangeError, Member, MemberRole};
 use crate::command::{Command, CommandGroup, Outcome};
 use crate::ids::{LogPosition, Revision};
 use crate::store::{Entry, Payload, State, StateWriter};
@@ -20,6 +21,10 @@ pub enum ProposeError {
     /// idempotency key is safe.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The leader was lost before it answered. Whether the Command was carried out is unknown; a retry with the
+    /// same idempotency key is safe.
+    #[error("it is not known whether the write was carried out: the leader was lost before it answered")]
+    Unknown,
     /// Too many callers wait already. Nothing was proposed.
     #[error("too many writes are waiting; try again")]
     Busy,
@@ -41,6 +46,9 @@ pub enum ProposeError {
 
 /// What a proposal or barrier returns. Boxed, so that consensus can be a trait object.
 pub type Proposal<'a, T> = Pin<Box<dyn Future<Output = Result<T, ProposeError>> + Send + 'a>>;
+
+/// What a change of the membership returns.
+pub type Changing<'a> = Pin<Box<dyn Future<Output = Result<(), ChangeError>> + Send + 'a>>;
 
 /// How this member stands in its cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,6 +78,15 @@ pub trait Propose: Send + Sync + 'static {
 
     /// How this member stands now.
     fn standing(&self) -> Standing;
+
+    /// Name of the cluster's storage (a UUID); empty while the server has no cluster.
+    fn cluster_id(&self) -> String;
+
+    /// The members of the cluster, as this one knows them.
+    fn members(&self) -> Vec<Member>;
+
+    /// Changes the membership.
+    fn change(&self, change: Change) -> Changing<'_>;
 }
 
 /// Receives every Batch after its commit and before its callers are answered, in revision order.
@@ -129,5 +146,28 @@ impl Propose for Solo {
             last_contact_ms: Some(0),
             log_bytes: 0,
         }
+    }
+
+    fn cluster_id(&self) -> String {
+        String::new()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        vec![Member {
+            id: 1,
+            name: "solo".to_owned(),
+            peer_address: String::new(),
+            client_address: String::new(),
+            role: MemberRole::Voter,
+            is_leader: true,
+            version: String::new(),
+            matching_index: Some(self.state.applied().index),
+            last_contact_ms: Some(0),
+        }]
+    }
+
+    fn change(&self, _: Change) -> Changing<'_> {
+        let refused = ChangeError::Refused("there is only one member".to_owned());
+        Box::pin(std::future::ready(Err(refused)))
     }
 }

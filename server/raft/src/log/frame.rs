@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::sync::OnceLock;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::reflect::MessageDescriptor;
 use protobuf::{Clear, CodedInputStream, CodedOutputStream, Message, ProtobufResult, UnknownFields};
 use raft_engine::MessageExt;
@@ -95,7 +95,45 @@ fn head(bytes: &[u8]) -> io::Result<(u8, LogId)> {
     Ok((*kind, LogId { leader_id, index: take_u64(&mut rest)? }))
 }
 
-fn decode(bytes: &Bytes) -> io::Result<RaftEntry> {
+/// An entry's bytes, as other members get it.
+pub(crate) fn encode(entry: &RaftEntry) -> Bytes {
+    let mut out = BytesMut::new();
+    let LogId { leader_id, index } = entry.log_id;
+    let kind = kind(&entry.payload);
+    let head = |out: &mut BytesMut| {
+        out.put_u8(kind);
+        for number in [leader_id.term, leader_id.node_id, index] {
+            out.put_u64_le(number);
+        }
+    };
+    match &entry.payload {
+        Payload::Blank => head(&mut out),
+        Payload::Membership(membership) => {
+            head(&mut out);
+            out.put_slice(&encode_membership(membership));
+        }
+        Payload::Normal(group) => {
+            out.reserve(HEAD + group.bytes() + 4 * group.commands().len());
+            head(&mut out);
+            for command in group.commands() {
+                out.put_u32_le(command.len() as u32);
+                out.put_slice(command);
+            }
+        }
+    }
+    out.freeze()
+}
+
+fn kind(payload: &Payload) -> u8 {
+    match payload {
+        Payload::Blank => BLANK,
+        Payload::Membership(_) => MEMBERSHIP,
+        Payload::Normal(_) => COMMANDS,
+    }
+}
+
+/// Reads an entry's bytes.
+pub(crate) fn decode(bytes: &Bytes) -> io::Result<RaftEntry> {
     let (kind, log_id) = head(bytes)?;
     let body = bytes.slice(HEAD..);
     let payload = match kind {
@@ -143,12 +181,7 @@ impl Message for Frame {
             Content::Read(bytes) => return out.write_raw_bytes(bytes),
             Content::Write { entry, membership } => (entry, membership),
         };
-        let kind = match &entry.payload {
-            Payload::Blank => BLANK,
-            Payload::Membership(_) => MEMBERSHIP,
-            Payload::Normal(_) => COMMANDS,
-        };
-        out.write_raw_byte(kind)?;
+        out.write_raw_byte(kind(&entry.payload))?;
         out.write_raw_little_endian64(entry.log_id.leader_id.term)?;
         out.write_raw_little_endian64(entry.log_id.leader_id.node_id)?;
         out.write_raw_little_endian64(entry.log_id.index)?;

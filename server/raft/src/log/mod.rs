@@ -11,7 +11,7 @@
 
 mod damage;
 mod files;
-mod frame;
+pub(crate) mod frame;
 mod marks;
 mod recent;
 mod spare;

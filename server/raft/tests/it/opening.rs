@@ -49,12 +49,19 @@ async fn a_newer_or_a_foreign_directory_is_refused() {
     let dir = written().await;
     let version = dir.path().join("VERSION");
     let ours = fs::read_to_string(&version).unwrap();
-    fs::write(&version, ours.replace("konsul data 1", "konsul data 2")).unwrap();
-    assert!(matches!(refusal(&dir).await, RaftError::Newer { found: 2, known: 1, .. }));
+    fs::write(&version, ours.replace("konsul data 2", "konsul data 3")).unwrap();
+    assert!(matches!(refusal(&dir).await, RaftError::Newer { found: 3, known: 2, .. }));
+    fs::write(&version, ours.replace("konsul data 2", "konsul data 1")).unwrap();
+    assert!(matches!(refusal(&dir).await, RaftError::Unreleased { found: 1, .. }));
     fs::write(&version, "something else").unwrap();
     assert!(matches!(refusal(&dir).await, RaftError::Damaged { .. }));
-    fs::write(&version, ours.replace("member 1", "member 7")).unwrap();
-    assert!(matches!(refusal(&dir).await, RaftError::OtherMember { found: 7, configured: 1, .. }));
+    fs::write(&version, ours).unwrap();
+    let named = konsul_raft::Settings { member_name: Some("other".to_owned()), ..settings(dir.path()) };
+    let refused = Member::open(named).await.err().unwrap();
+    assert!(
+        matches!(&refused, RaftError::OtherMember { configured, .. } if configured == "other"),
+        "{refused}"
+    );
 
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("letter.txt"), "dear diary").unwrap();

@@ -209,7 +209,7 @@ async fn the_observer_sees_every_call_begin_and_end() {
         propose: server.consensus.clone(),
         hub: server.hub.clone(),
         limits: Limits::default(),
-        about: About { version: String::new(), cluster_id: String::new(), persistence: "memory" },
+        about: About { version: String::new(), persistence: "memory" },
         compacted: server.compacted.clone(),
         observer: Some(calls.clone()),
     };

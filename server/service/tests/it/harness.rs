@@ -13,7 +13,8 @@ use konsul_proto::v1::admin_client::AdminClient;
 use konsul_proto::v1::kv_client::KvClient;
 use konsul_proto::v1::{self, WatchRequest, WatchTarget, watch_target};
 use konsul_service::{About, Door, Hub, Limits, Parts};
-use konsul_state::propose::{BatchSink, Proposal, Propose, ProposeError, Solo, Standing};
+use konsul_state::cluster::{Change, Member};
+use konsul_state::propose::{BatchSink, Changing, Proposal, Propose, ProposeError, Solo, Standing};
 use konsul_state::{Batch, Command, Durability, Outcome, Persistence, Revision, State, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -80,6 +81,18 @@ impl Propose for Consensus {
     fn standing(&self) -> Standing {
         self.standing.lock().unwrap().unwrap_or_else(|| self.solo.standing())
     }
+
+    fn cluster_id(&self) -> String {
+        "a cluster".to_owned()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.solo.members()
+    }
+
+    fn change(&self, change: Change) -> Changing<'_> {
+        self.solo.change(change)
+    }
 }
 
 pub(crate) fn store(dir: PathBuf) -> StoreOptions {
@@ -126,11 +139,7 @@ pub(crate) async fn start_publishing(limits: Limits, publishing: bool) -> Server
         propose: consensus.clone(),
         hub: hub.clone(),
         limits,
-        about: About {
-            version: "1.2.3".to_owned(),
-            cluster_id: "a cluster".to_owned(),
-            persistence: "memory",
-        },
+        about: About { version: "1.2.3".to_owned(), persistence: "memory" },
         compacted: compacted.clone(),
         observer: None,
     };

@@ -1,0 +1,284 @@
+//! What members answer each other. Everything but the calls that make or enlarge a cluster is refused to whoever is not
+//! of this cluster, and is told nothing about it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use futures_util::{Stream, StreamExt};
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendResult, TransferLeaderError, TransferLeaderRequest, VoteRequest,
+};
+use prost::Message;
+use tokio::sync::{Mutex, watch};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::links::CLUSTER;
+use super::pb::peer_server::Peer;
+use super::pb::{self, propose_response, transfer_response};
+use super::snapshot;
+use crate::cluster::{Contact, Forming, Manager};
+use crate::health::Health;
+use crate::identity::Identity;
+use crate::leadership::{Leader, Leadership};
+use crate::proposer::{Proposer, Raft};
+use crate::reads::Reads;
+use crate::snapshots::Snapshots;
+use crate::space::Space;
+use crate::types::{Snapshot, Types};
+
+/// Most Commands in one call: what fits into an entry.
+const MAX_COMMANDS: usize = 16_384;
+
+/// What the calls are served from.
+pub(crate) struct Serving {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) raft: Raft,
+    pub(crate) proposer: Arc<Proposer>,
+    pub(crate) reads: Arc<Reads>,
+    pub(crate) leadership: Leadership,
+    pub(crate) applied: watch::Receiver<u64>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) space: Arc<Space>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) forming: Arc<Forming>,
+    pub(crate) manager: Arc<Manager>,
+    pub(crate) contact: Arc<Contact>,
+    /// Greatest size of a snapshot.
+    pub(crate) max_snapshot_bytes: u64,
+}
+
+/// The peer service.
+#[derive(Clone)]
+pub(crate) struct PeerService {
+    serving: Arc<Serving>,
+    /// One snapshot comes in at a time.
+    receiving: Arc<Mutex<()>>,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl PeerService {
+    pub(crate) fn new(serving: Serving) -> Self {
+        Self { serving: Arc::new(serving), receiving: Arc::default() }
+    }
+
+    /// Refuses calls of other clusters.
+    fn admit<T>(&self, request: Request<T>) -> Result<T, Status> {
+        let theirs = request.metadata().get(CLUSTER).and_then(|value| value.to_str().ok());
+        let mine = self.serving.identity.cluster_id().map(|id| id.to_string());
+        match (theirs, mine) {
+            (Some(theirs), Some(mine)) if theirs == mine => Ok(request.into_inner()),
+            _ => Err(Status::permission_denied("not a member of this cluster")),
+        }
+    }
+
+    /// The same, unless this member's storage failed: then it takes part in nothing.
+    fn admit_healthy<T>(&self, request: Request<T>) -> Result<T, Status> {
+        match self.serving.health.broken() {
+            None => self.admit(request),
+            Some(_) => Err(Status::unavailable("this member's storage failed")),
+        }
+    }
+}
+
+fn malformed(error: &std::io::Error) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: &dyn std::fmt::Display) -> Status {
+    Status::unavailable(format!("consensus has stopped: {error}"))
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    async fn hello(&self, request: Request<pb::HelloRequest>) -> Result<Response<pb::HelloResponse>, Status> {
+        Ok(Response::new(self.serving.forming.hello(request.into_inner()).await?))
+    }
+
+    async fn adopt(&self, request: Request<pb::AdoptRequest>) -> Result<Response<pb::AdoptResponse>, Status> {
+        self.serving.forming.adopt(&request.into_inner())?;
+        Ok(Response::new(pb::AdoptResponse {}))
+    }
+
+    async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinResponse>, Status> {
+        Ok(Response::new(self.serving.manager.join(request.into_inner()).await?))
+    }
+
+    type AppendStream = Answers<pb::AppendResponse>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let requests = self.admit_healthy(request)?;
+        // What is malformed ends the stream: openraft sees the end of its input, and the sender an error.
+        let requests = tokio_stream::StreamExt::map_while(requests, |request| {
+            let decoded = request.ok().map(AppendEntriesRequest::try_from)?;
+            decoded.inspect_err(|error| tracing::warn!(%error, "a peer sent a malformed append")).ok()
+        });
+        let contact = self.serving.contact.clone();
+        let results = self.serving.raft.stream_append(requests).map(move |result| {
+            let result = result.map_err(|e| stopped(&e))?;
+            contact.note(&result);
+            Ok(pb::AppendResponse::from(result))
+        });
+        Ok(Response::new(Box::pin(results)))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<pb::AppendRequest>,
+    ) -> Result<Response<pb::AppendResponse>, Status> {
+        let request =
+            AppendEntriesRequest::try_from(self.admit_healthy(request)?).map_err(|e| malformed(&e))?;
+        let (previous, last) = (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
+        let response = self.serving.raft.append_entries(request).await.map_err(|e| stopped(&e))?;
+        // openraft would panic at a conflict without an entry, which cannot be.
+        if response.is_conflict() && previous.is_none() {
+            return Err(Status::internal("a conflict with nothing"));
+        }
+        let result: StreamAppendResult<Types> = response.into_stream_result(previous, last.or(previous));
+        self.serving.contact.note(&result);
+        Ok(Response::new(result.into()))
+    }
+
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+        let request = self.admit_healthy(request)?;
+        let is_pre_vote = request.is_pre_vote;
+        let request = VoteRequest::try_from(request).map_err(|e| malformed(&e))?;
+        let raft = &self.serving.raft;
+        let response = if is_pre_vote { raft.pre_vote(request).await } else { raft.vote(request).await };
+        Ok(Response::new(response.map_err(|e| stopped(&e))?.into()))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferRequest>,
+    ) -> Result<Response<pb::TransferResponse>, Status> {
+        let request =
+            TransferLeaderRequest::try_from(self.admit_healthy(request)?).map_err(|e| malformed(&e))?;
+        let handled = self.serving.raft.handle_transfer_leader(request).await.map_err(|e| stopped(&e))?;
+        Ok(Response::new(match handled {
+            Ok(()) => pb::TransferResponse::default(),
+            Err(TransferLeaderError::VoteChanged { actual, .. }) => pb::TransferResponse {
+                refused: Some(transfer_response::Refused::VoteChanged((&actual).into())),
+                is_behind: false,
+            },
+            Err(TransferLeaderError::LogNotFlushed { actual, .. }) => pb::TransferResponse {
+                refused: actual.map(|last| transfer_response::Refused::LogBehind((&last).into())),
+                is_behind: true,
+            },
+        }))
+    }
+
+    async fn offer_snapshot(
+        &self,
+        request: Request<pb::SnapshotOffer>,
+    ) -> Result<Response<pb::SnapshotOfferResponse>, Status> {
+        let offer = self.admit_healthy(request)?;
+        let Ok(_receiving) = self.receiving.try_lock() else {
+            return Err(Status::unavailable("another snapshot is coming in"));
+        };
+        self.check_offer(&offer)?;
+        let incoming = self.serving.snapshots.receive(&offer).map_err(|e| Status::internal(e.to_string()))?;
+        Ok(Response::new(pb::SnapshotOfferResponse { offset: incoming.received() }))
+    }
+
+    async fn send_snapshot(
+        &self,
+        request: Request<Streaming<pb::SnapshotChunk>>,
+    ) -> Result<Response<pb::SnapshotResponse>, Status> {
+        let mut chunks = self.admit_healthy(request)?;
+        let Ok(_receiving) = self.receiving.try_lock() else {
+            return Err(Status::unavailable("another snapshot is coming in"));
+        };
+        let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("there is no piece"))?;
+        let offer =
+            first.offer.clone().ok_or_else(|| Status::invalid_argument("the first piece has no offer"))?;
+        self.check_offer(&offer)?;
+        let vote = offer.vote.ok_or_else(|| Status::invalid_argument("vote is missing"))?.into();
+        let incoming = self.serving.snapshots.receive(&offer).map_err(|e| Status::internal(e.to_string()))?;
+        let data = snapshot::check(first, incoming.received())?;
+        let received = snapshot::receive(incoming, Some(data), chunks).await?;
+        tracing::info!(index = received.applied.index, bytes = offer.bytes, "a snapshot has come in");
+        let meta = received.meta().map_err(|e| malformed(&e))?;
+        let snapshot = Snapshot { meta, snapshot: received };
+        let installed = self.serving.raft.install_full_snapshot(vote, snapshot).await;
+        let response = installed.map_err(|e| stopped(&e))?;
+        Ok(Response::new(pb::SnapshotResponse { vote: Some((&response.vote).into()) }))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<pb::ProposeRequest>,
+    ) -> Result<Response<pb::ProposeResponse>, Status> {
+        use propose_response::answer::Answer;
+        let commands = self.admit(request)?.commands;
+        if commands.len() > MAX_COMMANDS {
+            return Err(Status::invalid_argument(format!("at most {MAX_COMMANDS} commands go at once")));
+        }
+        if self.serving.leadership.now() != Leader::Me {
+            let refusal =
+                pb::Refusal { reason: pb::refusal::Reason::NotLeader.into(), bytes: 0, max_bytes: 0 };
+            let answer = propose_response::Answer { answer: Some(Answer::Refused(refusal)) };
+            let answers = vec![answer; commands.len()];
+            return Ok(Response::new(pb::ProposeResponse { index: 0, answers }));
+        }
+        let proposed = commands.into_iter().map(|command| self.serving.proposer.propose_forwarded(command));
+        let answers = join_all(proposed).await.into_iter().map(|told| {
+            let answer = match told {
+                Ok(outcome) => Answer::Outcome(outcome.encode_to_vec().into()),
+                Err(error) => Answer::Refused((&error).into()),
+            };
+            propose_response::Answer { answer: Some(answer) }
+        });
+        let answers = answers.collect();
+        // Everything that was answered is applied here, so this is no less than its index.
+        Ok(Response::new(pb::ProposeResponse { index: *self.serving.applied.borrow(), answers }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Result<Response<pb::ReadIndexResponse>, Status> {
+        self.admit(request)?;
+        let index = self.serving.reads.index_as_leader().await;
+        let index = index.map_err(|e| Status::unavailable(e.to_string()))?;
+        Ok(Response::new(pb::ReadIndexResponse { index }))
+    }
+
+    async fn change(
+        &self,
+        request: Request<pb::ChangeRequest>,
+    ) -> Result<Response<pb::ChangeResponse>, Status> {
+        let change =
+            self.admit(request)?.change.ok_or_else(|| Status::invalid_argument("change is missing"))?;
+        self.serving.manager.change_as_leader(change).await?;
+        Ok(Response::new(pb::ChangeResponse {}))
+    }
+
+    async fn state_hash(
+        &self,
+        request: Request<pb::StateHashRequest>,
+    ) -> Result<Response<pb::StateHashResponse>, Status> {
+        self.admit(request)?;
+        Ok(Response::new(pb::StateHashResponse::default()))
+    }
+}
+
+impl PeerService {
+    /// Refuses a snapshot that can't be had.
+    fn check_offer(&self, offer: &pb::SnapshotOffer) -> Result<(), Status> {
+        let (bytes, most) = (offer.bytes, self.serving.max_snapshot_bytes);
+        if bytes > most {
+            return Err(Status::resource_exhausted(format!(
+                "the snapshot has {bytes} bytes, and {most} fit"
+            )));
+        }
+        if !self.serving.space.has_room_for(bytes) {
+            return Err(Status::resource_exhausted("the disk has no room for the snapshot"));
+        }
+        Ok(())
+    }
+}
