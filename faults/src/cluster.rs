@@ -1,14 +1,12 @@
 //! The cluster: its members, how they are set up, and what is asked of them as a whole.
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use konsul_client::Client;
-use konsul_client::proto::StatusResponse;
-use serde::Deserialize;
-use tokio::process::Command;
+use anyhow::{Result, bail};
+use konsul_client::proto::{MemberRole, StatusResponse};
+use konsul_client::{Admin, Client};
 
 use crate::command;
 use crate::member::{Make, Member};
@@ -25,6 +23,8 @@ const PEER_PORT: u16 = 8300;
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(2);
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// How long a change of the cluster may take.
+const CHANGE_LIMIT: Duration = Duration::from_secs(12);
 /// How often something is looked at that can't be awaited.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -55,19 +55,8 @@ pub(crate) struct Cluster {
     pub(crate) spare: Option<Member>,
     /// Prints and collects.
     pub(crate) report: Report,
-    konsul: PathBuf,
-}
-
-/// A member as the cluster knows it.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Listed {
-    pub(crate) name: String,
-    pub(crate) role: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Listing {
-    members: Vec<Listed>,
+    /// Asks for changes of members and waits as long as they take.
+    admin: Client,
 }
 
 impl Cluster {
@@ -102,7 +91,9 @@ impl Cluster {
             made.push(Member::make(make, report).await?);
         }
         let spare = if members > 1 { made.pop() } else { None };
-        Ok(Self { members: made, spare, report: report.clone(), konsul: konsul.to_owned() })
+        let addresses = made.iter().map(Member::api);
+        let admin = Client::builder().addresses(addresses).timeout(CHANGE_LIMIT).max_attempts(1).build()?;
+        Ok(Self { members: made, spare, report: report.clone(), admin })
     }
 
     /// Starts each member that doesn't run.
@@ -143,30 +134,18 @@ impl Cluster {
         answers.iter().position(leads).map(|index| &self.members[index])
     }
 
-    /// The members as the cluster lists them.
-    ///
-    /// # Errors
-    /// When it can't be asked.
-    pub(crate) async fn listed(&self) -> Result<Vec<Listed>> {
-        let listing = self.konsul(&["cluster", "members", "-o", "json"]).await?;
-        let listing: Listing =
-            serde_json::from_str(&listing).context("`konsul cluster members` is no JSON")?;
-        Ok(listing.members)
+    /// Asks for changes of the members, through any of them.
+    pub(crate) fn admin(&self) -> Admin {
+        self.admin.admin()
     }
 
-    /// Runs a client command of konsul, which may talk to any member.
+    /// What a member is; `None` when the cluster has none of this name.
     ///
     /// # Errors
-    /// When it fails, with what it said.
-    pub(crate) async fn konsul(&self, arguments: &[&str]) -> Result<String> {
-        let addresses: Vec<String> = self.members.iter().map(Member::api).collect();
-        let mut konsul = Command::new(&self.konsul);
-        konsul.args(arguments).env("KONSUL_ADDR", addresses.join(","));
-        let output = command::output(&mut konsul).await?;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8(output.stdout)?)
+    /// When no member answers.
+    pub(crate) async fn role(&self, name: &str) -> Result<Option<MemberRole>> {
+        let listed = self.admin().members().await?.members;
+        Ok(listed.iter().find(|member| member.name == name).map(|member| member.role()))
     }
 
     /// Kills every process, at the end.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use konsul_client::proto::MemberRole;
 
 use super::{Doing, Draw, Fault, Target};
 use crate::cluster::Cluster;
@@ -11,7 +12,6 @@ use crate::member::Member;
 /// How long a change of members may take, whatever else happens.
 const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
-const VOTER: &str = "voter";
 
 /// One more member, for a while.
 pub(super) struct Join;
@@ -75,8 +75,8 @@ async fn leave(cluster: &Cluster, member: &Member) -> Result<()> {
     member.may_end();
     let removed = until(async || {
         // What was removed already is refused.
-        let _ = cluster.konsul(&["cluster", "remove", &member.name]).await;
-        cluster.listed().await.is_ok_and(|listed| listed.iter().all(|other| other.name != member.name))
+        let _ = cluster.admin().remove_member(&member.name).await;
+        cluster.role(&member.name).await.is_ok_and(|role| role.is_none())
     });
     if !removed.await {
         cluster.report.found(format_args!("{} could not be removed within {LIMIT:?}", member.name));
@@ -87,10 +87,8 @@ async fn leave(cluster: &Cluster, member: &Member) -> Result<()> {
 }
 
 async fn until_voter(cluster: &Cluster, member: &Member) {
-    let is_voter = until(async || {
-        let listed = cluster.listed().await.unwrap_or_default();
-        listed.iter().any(|other| other.name == member.name && other.role == VOTER)
-    });
+    let is_voter =
+        until(async || cluster.role(&member.name).await.is_ok_and(|role| role == Some(MemberRole::Voter)));
     if !is_voter.await {
         cluster.report.found(format_args!("{} joined and is no voter after {LIMIT:?}", member.name));
     }

@@ -17,17 +17,15 @@ impl Transfer {
 impl Fault for Transfer {
     fn begin<'a>(&'a mut self, cluster: &'a Cluster) -> Doing<'a, String> {
         Box::pin(async {
-            let (to, arguments) = match self.to {
-                Target::Leader => ("anybody", vec!["cluster", "transfer"]),
-                Target::Member(index) => {
-                    let name = cluster.members[index].name.as_str();
-                    (name, vec!["cluster", "transfer", name])
-                }
+            let to = match self.to {
+                Target::Leader => None,
+                Target::Member(index) => Some(cluster.members[index].name.as_str()),
             };
+            let shown = to.unwrap_or("anybody");
             // Others may be in its way, and it may be refused.
-            Ok(match cluster.konsul(&arguments).await {
-                Ok(_) => format!("to {to}"),
-                Err(error) => format!("to {to}, refused: {error}"),
+            Ok(match cluster.admin().transfer_leadership(to).await {
+                Ok(()) => format!("to {shown}"),
+                Err(error) => format!("to {shown}, refused: {error}"),
             })
         })
     }
