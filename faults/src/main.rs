@@ -11,7 +11,7 @@
 //! - `nemesis/`: the faults, one file each, and their schedule
 //! - `workload/`: clients, writers, watchers, and what they remember
 //! - `checks/`: what must hold of what they remember; pure
-//! - `report.rs`: what a run did and found
+//! - `report.rs`, `summary.rs`: what a run did and found
 
 mod checks;
 mod claim;
@@ -27,6 +27,7 @@ mod network;
 mod report;
 mod round;
 mod run;
+mod summary;
 mod workload;
 
 use std::process::ExitCode;

@@ -38,6 +38,11 @@ impl Report {
         Ok(Self { began: Instant::now(), inside: Arc::new(Mutex::new(inside)) })
     }
 
+    /// When it began, from which all its times are counted.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Prints a line.
     pub(crate) fn say(&self, text: impl fmt::Display) {
         self.with(|inside| inside.say(&text));

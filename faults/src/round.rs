@@ -16,8 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cluster::Cluster;
 use crate::network::Network;
 use crate::report::Report;
-use crate::workload::{Change, History, Op, Outcome, Promise, Record, Workload};
-use crate::{checks, command, nemesis, workload};
+use crate::workload::{Change, History, Promise, Record, Workload};
+use crate::{checks, command, nemesis, summary, workload};
 
 /// How long a new or a healed cluster may take until all members serve and know a leader.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -104,7 +104,7 @@ async fn round(options: &RoundOptions) -> Result<ExitCode> {
     check_linearizability(&history, &options.checker, &report).await?;
     cluster.kill().await?;
     look_for_panics(&cluster)?;
-    summarise(&history, &report);
+    summary::print(&history, &report);
     Ok(if report.findings() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -204,36 +204,4 @@ fn look_for_panics(cluster: &Cluster) -> Result<()> {
         cluster.report.found_all(panics.map(|line| format!("{}: {line}", member.name)).collect());
     }
     Ok(())
-}
-
-fn summarise(history: &History, report: &Report) {
-    report.say(format_args!("{:10}{:>10}{:>10}{:>10}{:>10}", "", "done", "refused", "not done", "unknown"));
-    let records = history.records();
-    for op in [Op::Get, Op::Put, Op::Cas, Op::Delete] {
-        let mut counts = [0_usize; 4];
-        for record in records.iter().filter(|record| record.op == op) {
-            let column = match record.outcome {
-                Outcome::Done { .. } => 0,
-                Outcome::Refused { .. } => 1,
-                Outcome::NotDone => 2,
-                Outcome::Unknown => 3,
-            };
-            counts[column] += 1;
-        }
-        let [done, refused, not_done, unknown] = counts;
-        report
-            .say(format_args!("{:10}{done:>10}{refused:>10}{not_done:>10}{unknown:>10}", format!("{op:?}")));
-    }
-    for (error, count) in history.errors() {
-        report.say(format_args!("{count:>10} × {error}"));
-    }
-    let faults = report.faults();
-    let shown: Vec<String> = faults.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    report.say(format_args!("faults: {}", shown.join(", ")));
-    // What scripts/test shows of this step.
-    report.say(format_args!("figure: {} calls, {} faults", records.len(), faults.values().sum::<usize>()));
-    match report.findings() {
-        0 => report.say("ok"),
-        wrong => report.say(format_args!("{wrong} findings")),
-    }
 }

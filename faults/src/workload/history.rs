@@ -42,7 +42,7 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
-/// One call. Times are nanoseconds since the history began.
+/// One call. Times are nanoseconds of the report's time.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Record {
     pub(crate) client: usize,
@@ -76,15 +76,15 @@ struct Inside {
 }
 
 impl History {
-    /// An empty history, written into the folder as it grows.
+    /// An empty history whose times are counted from `began`, written into the folder as it grows.
     ///
     /// # Errors
     /// When the file can't be made.
-    pub(crate) fn new(folder: &Path) -> Result<Self> {
+    pub(crate) fn new(folder: &Path, began: Instant) -> Result<Self> {
         let path = folder.join("history.jsonl");
         let file = BufWriter::new(File::create(&path)?);
         let inside = Inside { file, records: Vec::new(), errors: BTreeMap::new() };
-        Ok(Self { began: Instant::now(), path, inside: Mutex::new(inside) })
+        Ok(Self { began, path, inside: Mutex::new(inside) })
     }
 
     /// Now, in the time of this history.

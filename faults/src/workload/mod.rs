@@ -57,7 +57,7 @@ impl Workload {
     /// When there can be no client, or the history can't be written.
     pub(crate) fn begin(cluster: &Cluster, folder: &Path, seed: u64) -> Result<Self> {
         let (stop, stopped) = watch::channel(false);
-        let history = Arc::new(History::new(folder)?);
+        let history = Arc::new(History::new(folder, cluster.report.began())?);
         let mut random = StdRng::seed_from_u64(seed);
         let (mut clients, mut writers) = (JoinSet::new(), JoinSet::new());
         let mut watchers = Vec::new();
@@ -170,12 +170,15 @@ pub(crate) async fn told_history(
 ) -> Result<Vec<Change>> {
     let kv = patient(&everyone(cluster))?.kv().timeout(limit);
     let mut changes = Vec::new();
-    // Each of its keys is written once.
-    for entry in kv.list(LEDGER).all().await? {
-        changes.push(Change::put(&entry));
-    }
     let mut keys: BTreeSet<String> = history.records().into_iter().map(|record| record.key).collect();
     keys.insert(LAST_KEY.to_owned());
+    for entry in kv.list(LEDGER).all().await? {
+        // Each of its keys should be written once, and that needs no question about its past.
+        match entry.version {
+            1 => changes.push(Change::put(&entry)),
+            _ => drop(keys.insert(entry.key)),
+        }
+    }
     for key in keys {
         for version in kv.history(&key).ascending().page_size(1_000).all().await? {
             let value = version.entry.as_ref().map(|entry| text(&entry.value));
