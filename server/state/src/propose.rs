@@ -39,6 +39,9 @@ pub enum ProposeError {
     /// The disk is full. Nothing was proposed.
     #[error("the disk is full: free some space, and writes go on by themselves")]
     DiskFull,
+    /// This member's state differs from the others', and it serves nothing until it has theirs. Nothing was proposed.
+    #[error("this member's state differs from the others', and is being replaced: use another member")]
+    Diverged,
     /// This member's storage failed and it has stopped serving.
     #[error("this member's storage failed: {0}")]
     Broken(String),
@@ -76,8 +79,14 @@ pub trait Propose: Send + Sync + 'static {
     /// call: a read that follows is linearizable (Raft §8, read-index).
     fn read_barrier(&self) -> Proposal<'_, ()>;
 
+    /// Why this member serves nothing now, not even stale reads, if so.
+    fn unfit(&self) -> Option<ProposeError>;
+
     /// How this member stands now.
     fn standing(&self) -> Standing;
+
+    /// The format to write Commands in: the greatest that every member can apply.
+    fn format(&self) -> u32;
 
     /// Name of the cluster's storage (a UUID); empty while the server has no cluster.
     fn cluster_id(&self) -> String;
@@ -138,6 +147,10 @@ impl Propose for Solo {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn unfit(&self) -> Option<ProposeError> {
+        None
+    }
+
     fn standing(&self) -> Standing {
         Standing {
             member_id: 1,
@@ -146,6 +159,10 @@ impl Propose for Solo {
             last_contact_ms: Some(0),
             log_bytes: 0,
         }
+    }
+
+    fn format(&self) -> u32 {
+        crate::command::FORMAT
     }
 
     fn cluster_id(&self) -> String {

@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 use super::links::Peer;
 use super::pb;
 use crate::copy::Pace;
-use crate::snapshots::{Incoming, SnapshotDir};
+use crate::snapshots::{Incoming, SnapshotDir, Snapshots};
 use crate::types::Vote;
 
 /// Bytes of a piece.
@@ -32,7 +32,7 @@ pub(super) async fn send(
     let unreadable = |e: std::io::Error| Status::internal(format!("the snapshot can't be read: {e}"));
     // Opened before anything is awaited: a newer snapshot may take its place, and the file stays.
     let file = File::open(snapshot.data()).map_err(unreadable)?;
-    let offer = snapshot.offer(&vote).map_err(unreadable)?;
+    let offer = snapshot.offer(Some(&vote)).map_err(unreadable)?;
     let offset = peer.offer_snapshot(offer.clone()).await?.into_inner().offset;
     let (chunks, sending) = mpsc::channel(READ_AHEAD);
     let reading = read(file, offer, offset, pace.clone(), chunks).map_err(unreadable)?;
@@ -42,6 +42,29 @@ pub(super) async fn send(
         return Err(unreadable(error));
     }
     Ok(sent?.into_inner())
+}
+
+/// Fetches a snapshot that another member makes of this moment.
+pub(crate) async fn fetch(peer: &mut Peer, snapshots: &Snapshots) -> Result<SnapshotDir, Status> {
+    let mut chunks = peer.fetch_snapshot(pb::FetchSnapshotRequest {}).await?.into_inner();
+    let first = chunks.message().await?.ok_or_else(|| Status::data_loss("the snapshot is empty"))?;
+    let offer = first.offer.clone().ok_or_else(|| Status::data_loss("the first piece has no offer"))?;
+    let incoming = snapshots.receive_anew(&offer).map_err(|e| Status::internal(e.to_string()))?;
+    let data = check(first, 0)?;
+    receive(incoming, Some(data), chunks).await
+}
+
+/// Hands out the pieces of a snapshot.
+pub(super) fn hand_out(
+    snapshot: &SnapshotDir,
+    pace: &Pace,
+) -> std::io::Result<mpsc::Receiver<pb::SnapshotChunk>> {
+    let file = File::open(snapshot.data())?;
+    let offer = snapshot.offer(None)?;
+    let (chunks, sending) = mpsc::channel(READ_AHEAD);
+    // A failure ends the stream early, which the other side sees.
+    drop(read(file, offer, 0, pace.clone(), chunks)?);
+    Ok(sending)
 }
 
 /// Reads the pieces on a thread of their own, no faster than the pace allows.
