@@ -242,6 +242,32 @@ fn forge(dir: &Path, position: LogPosition) {
 }
 
 #[tokio::test]
+async fn a_server_that_was_alone_grows_into_a_cluster() {
+    let (one, two, three) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let alone = Member::open(settings(one.path())).await.unwrap();
+    let name = alone.node.members()[0].name.clone();
+    alone.put("key", "from before").await.unwrap();
+    alone.node.shutdown().await;
+    drop(alone);
+
+    let first = Member::open(peer(one.path(), &name, 1, &[])).await.unwrap();
+    assert_eq!(first.get("key").await, Some("from before".to_owned()));
+    // One is told to join by a command, the other by its settings.
+    let second = Member::open(peer(two.path(), "b", 2, &[])).await.unwrap();
+    let address = first.node.peer_address().unwrap().to_string();
+    second.node.change(Change::Join(vec![address.clone()])).await.unwrap();
+    let third = Member::open(peer(three.path(), "c", 0, &[&first])).await.unwrap();
+    let members = vec![first, second, third];
+    all_voters(&members, 3).await;
+    assert_eq!(members[2].get("key").await, Some("from before".to_owned()));
+    assert!(members.iter().all(|member| member.node.cluster_id() == members[0].node.cluster_id()));
+    let refused = members[1].node.change(Change::Join(vec![address])).await;
+    assert!(matches!(refused, Err(ChangeError::Refused(_))), "{refused:?}");
+    stop(members).await;
+}
+
+#[tokio::test]
 async fn who_must_not_join_is_refused() {
     let (dirs, members) = three().await;
     let before = members[0].node.members();
