@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use konsul_state::cluster::{self, MemberRole};
+use konsul_state::command::FORMAT;
 use konsul_state::propose::{BatchSink, Changing, Proposal, Propose, ProposeError, Standing};
 use konsul_state::{Command, Durability, Outcome, State};
 use openraft::async_runtime::watch::WatchReceiver;
@@ -137,14 +138,18 @@ impl Node {
         let peer_address = port.as_ref().map(|port| port.address);
         let advertised = settings.peers.as_ref().and_then(|peers| peers.advertise.clone());
         let my_address = advertised.or(peer_address.map(|address| address.to_string())).unwrap_or_default();
-        if let Some(peers) = &settings.peers {
-            let recorded =
-                stored_membership(writer.membership()?.as_ref()).map_err(RaftError::file(&data_dir.path))?;
-            let copy = runs_elsewhere(&links, &identity, peers, recorded.membership(), &my_address).await;
-            if let Some(error) = copy {
-                writer.leave()?;
-                return Err(error);
-            }
+        let recorded =
+            stored_membership(writer.membership()?.as_ref()).map_err(RaftError::file(&data_dir.path))?;
+        let (found, known) = (format_of(recorded.membership()), FORMAT);
+        let mut unfit = None;
+        if found > known {
+            unfit = Some(RaftError::NewerCluster { path: data_dir.path.clone(), found, known });
+        } else if let Some(peers) = &settings.peers {
+            unfit = runs_elsewhere(&links, &identity, peers, recorded.membership(), &my_address).await;
+        }
+        if let Some(error) = unfit {
+            writer.leave()?;
+            return Err(error);
         }
         log.start()?;
         let reader = log.reader();

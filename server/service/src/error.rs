@@ -237,6 +237,7 @@ impl ServiceError {
                 StateError::Lmdb(_)
                 | StateError::File { .. }
                 | StateError::Newer { .. }
+                | StateError::NewerCommand { .. }
                 | StateError::Unreleased { .. }
                 | StateError::InUse
                 | StateError::OutOfOrder { .. },
@@ -376,6 +377,7 @@ fn state_message(error: &StateError) -> String {
         StateError::Lmdb(_)
         | StateError::File { .. }
         | StateError::Newer { .. }
+        | StateError::NewerCommand { .. }
         | StateError::Unreleased { .. }
         | StateError::InUse
         | StateError::OutOfOrder { .. } => STORAGE_FAILED.to_owned(),

@@ -108,7 +108,7 @@ async fn nobody_is_answered_too_early(leader: &Member, follower: &Member) {
     let (short, long) = (Duration::from_millis(300), Duration::from_secs(10));
 
     // A majority has it and the leader answers, but this follower has not got so far.
-    let gate = follower.sink.gate.write().unwrap();
+    follower.sink.hold(true);
     leader.put("key", "new").await.unwrap();
     let mut read = std::pin::pin!(follower.get("key"));
     let mut write = std::pin::pin!(follower.put("other", "value"));
@@ -120,17 +120,17 @@ async fn nobody_is_answered_too_early(leader: &Member, follower: &Member) {
         tokio::time::timeout(short, &mut write).await.is_err(),
         "a write was answered before it was published here"
     );
-    drop(gate);
+    follower.sink.hold(false);
     assert_eq!(tokio::time::timeout(long, read).await.unwrap(), Some("new".to_owned()));
     assert_eq!(tokio::time::timeout(long, write).await.unwrap(), Ok(3));
 
-    let gate = leader.sink.gate.write().unwrap();
+    leader.sink.hold(true);
     let mut write = std::pin::pin!(leader.put("other", "more"));
     assert!(
         tokio::time::timeout(short, &mut write).await.is_err(),
         "a write was answered before it was published"
     );
-    drop(gate);
+    leader.sink.hold(false);
     assert_eq!(tokio::time::timeout(long, write).await.unwrap(), Ok(4));
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex};
 
 use konsul_raft::{Node, RaftError, Settings};
 use konsul_state::command::{self, KvOperation, KvPut, KvTxn, command::Op, kv_operation, outcome};
@@ -12,15 +12,15 @@ use konsul_state::{Batch, Command, Key, Namespace, Revision, State};
 /// Records what is published, and checks that it comes without gap or repeat.
 #[derive(Default)]
 pub struct Recorder {
-    /// Whoever writes to it holds up what is published. The member must then apply on its thread ([`Durability::Synced`]).
-    pub gate: RwLock<()>,
+    held: Mutex<bool>,
+    let_go: Condvar,
     pub published: Mutex<Vec<Arc<Batch>>>,
     pub resets: Mutex<Vec<u64>>,
 }
 
 impl BatchSink for Recorder {
     fn publish(&self, batches: &[Arc<Batch>]) {
-        drop(self.gate.read().unwrap());
+        drop(self.let_go.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
         let mut published = self.published.lock().unwrap();
         for batch in batches {
             if let Some(last) = published.last() {
@@ -33,6 +33,15 @@ impl BatchSink for Recorder {
     fn reset(&self, revision: Revision) {
         self.published.lock().unwrap().clear();
         self.resets.lock().unwrap().push(revision.0);
+    }
+}
+
+impl Recorder {
+    /// Holds up what is published, or lets it go. The member has to apply on its thread
+    /// ([`konsul_state::Durability::Synced`]): elsewhere it would wait for itself.
+    pub fn hold(&self, held: bool) {
+        *self.held.lock().unwrap() = held;
+        self.let_go.notify_all();
     }
 }
 

@@ -181,11 +181,22 @@ async fn whoever_does_not_know_the_token_or_the_clusters_name_is_refused() {
 async fn a_member_of_another_cluster_is_not_taken_in_and_does_not_take_over() {
     let trio = Trio::form().await;
     let before = trio.facts().await;
-    let whole =
-        pb::Member { id: 7, name: "new".into(), peer_address: "127.0.0.1:1".into(), ..Default::default() };
+    let whole = pb::Member {
+        id: 7,
+        name: "new".into(),
+        peer_address: "127.0.0.1:1".into(),
+        format: konsul_state::command::FORMAT,
+        ..Default::default()
+    };
     let long = "x".repeat(1_000);
     let joins = [
         ("of another cluster", OTHER, Some(whole.clone()), Code::FailedPrecondition),
+        (
+            "of an older version",
+            "",
+            Some(pb::Member { format: 0, ..whole.clone() }),
+            Code::FailedPrecondition,
+        ),
         ("nobody", "", None, Code::InvalidArgument),
         ("no id", "", Some(pb::Member { id: 0, ..whole.clone() }), Code::InvalidArgument),
         ("no name", "", Some(pb::Member { name: String::new(), ..whole.clone() }), Code::InvalidArgument),
