@@ -3,26 +3,29 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use konsul_state::cluster::{self, MemberRole};
-use konsul_state::propose::{BatchSink, Changing, Proposal, Propose, Standing};
+use konsul_state::propose::{BatchSink, Changing, Proposal, Propose, ProposeError, Standing};
 use konsul_state::{Command, Durability, Outcome, State};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, Instant, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::answers::Desks;
 use crate::apply::{Applier, Growth};
-use crate::cluster::{Contact, Forming, Manager, Steward, describe, runs_elsewhere};
+use crate::cluster::{Agreement, Contact, Forming, Manager, Steward, describe, format_of, runs_elsewhere};
 use crate::copy::Pace;
 use crate::data_dir::DataDir;
 use crate::error::RaftError;
 use crate::forward::Forward;
+use crate::hashes::Hashes;
+use crate::health::Health;
 use crate::identity::Identity;
 use crate::keeper::Keeper;
 use crate::leadership::{Leader, Leadership};
@@ -59,6 +62,7 @@ pub struct Node {
     log: LogReader,
     desks: Arc<Desks>,
     stats: Arc<Stats>,
+    health: Arc<Health>,
     applied: watch::Receiver<u64>,
     peer_address: Option<SocketAddr>,
     running: Mutex<Option<Running>>,
@@ -72,6 +76,7 @@ struct Running {
     keeping: Vec<tokio::task::JoinHandle<()>>,
     stop_keeping: watch::Sender<bool>,
     port: Option<ServedPort>,
+    closing: CancellationToken,
     stopping: Arc<AtomicBool>,
     applying: Applying,
     _data_dir: DataDir,
@@ -153,7 +158,9 @@ impl Node {
             growth: growth.clone(),
             stats: stats.clone(),
             ready: Arc::default(),
+            making: Arc::default(),
         };
+        let hashes = Arc::new(Hashes::default());
         let stopping = Arc::new(AtomicBool::new(false));
         let (applied, applied_here) = watch::channel(state.applied().index);
         let applier = Arc::new(Applier {
@@ -167,11 +174,14 @@ impl Node {
             stopping: stopping.clone(),
             applied,
             growth,
+            hashes: hashes.clone(),
+            snapshots: snapshots.clone(),
+            skip_upto: AtomicU64::new(0),
         });
         let (works, waiting) = mpsc::channel(MAX_WORKS);
         let applying = Applying::start(applier.clone(), waiting).map_err(RaftError::file(&data_dir.path))?;
-        let machine = Machine { works, applier, builder: builder.clone() };
-        let network = Network { links: links.clone(), pace };
+        let machine = Machine { works: works.clone(), applier, builder: builder.clone() };
+        let network = Network { links: links.clone(), pace, stats: stats.clone() };
         let raft = Raft::new(identity.member_id, Arc::new(config(settings)?), network, log, machine).await;
         let raft = match raft {
             Ok(raft) => raft,
@@ -205,13 +215,14 @@ impl Node {
         let keeper = Keeper {
             raft: raft.clone(),
             log: reader.clone(),
-            builder,
+            builder: builder.clone(),
             space: space.clone(),
             min_bytes: settings.snapshot_min_bytes,
         };
         let mut keeping = vec![tokio::spawn(keeper.run(keep_on.clone()))];
         let running_reads = tokio::spawn(reads.clone().run(applied_here.clone(), asked));
         let proposing = tokio::spawn(proposer.clone().run(raft.clone(), leadership.clone(), forward));
+        let closing = CancellationToken::new();
         let mut served = None;
         if let (Some(peers), Some(port)) = (&settings.peers, port) {
             let forming = Arc::new(Forming {
@@ -219,10 +230,20 @@ impl Node {
                 settings: peers.clone(),
                 me: describe(&identity, peers, &my_address),
                 raft: raft.clone(),
-                links,
+                links: links.clone(),
                 manager: manager.clone(),
                 seen: Mutex::default(),
+                hints: Mutex::default(),
             });
+            let agreement = Agreement {
+                manager: manager.clone(),
+                links,
+                hashes: hashes.clone(),
+                health: health.clone(),
+                snapshots: snapshots.clone(),
+                works,
+                stats: stats.clone(),
+            };
             let service = PeerService::new(Serving {
                 identity: identity.clone(),
                 raft: raft.clone(),
@@ -232,15 +253,20 @@ impl Node {
                 applied: applied_here.clone(),
                 snapshots,
                 space,
-                health,
+                health: health.clone(),
                 forming: forming.clone(),
                 manager: manager.clone(),
                 contact: contact.clone(),
+                hashes,
+                builder,
+                stats: stats.clone(),
+                closing: closing.clone(),
                 max_snapshot_bytes: settings.map_bytes as u64,
             });
             served = Some(port.serve(service)?);
             let steward = Steward { manager: manager.clone(), replace_dead_after: peers.replace_dead_after };
             keeping.push(tokio::spawn(forming.run(keep_on.clone())));
+            keeping.push(tokio::spawn(agreement.run(keep_on.clone())));
             keeping.push(tokio::spawn(steward.run(keep_on)));
         }
         let running = Running {
@@ -249,6 +275,7 @@ impl Node {
             keeping,
             stop_keeping,
             port: served,
+            closing,
             stopping,
             applying,
             _data_dir: data_dir,
@@ -264,6 +291,7 @@ impl Node {
             log: reader,
             desks,
             stats,
+            health,
             applied: applied_here,
             peer_address,
             running: Mutex::new(Some(running)),
@@ -327,6 +355,7 @@ impl Node {
             keeping,
             stop_keeping,
             port,
+            closing,
             stopping,
             applying,
             _data_dir,
@@ -342,6 +371,7 @@ impl Node {
         self.reads.close();
         let reads_drained = is_done_within(patience, &mut reading).await;
         stopping.store(true, Ordering::Release);
+        closing.cancel();
         self.log.give_up_waiting();
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "consensus did not stop cleanly");
@@ -391,6 +421,10 @@ impl Propose for Node {
         Box::pin(self.reads.barrier())
     }
 
+    fn unfit(&self) -> Option<ProposeError> {
+        self.health.unfit()
+    }
+
     fn standing(&self) -> Standing {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -407,7 +441,15 @@ impl Propose for Node {
                 (false, _) => self.contact.age_ms(),
             },
             log_bytes: self.log.disk_bytes(),
+            committed_index: metrics.cluster_committed.as_ref().map_or(0, |id| id.index),
+            applied_index: *self.applied.borrow(),
         }
+    }
+
+    fn format(&self) -> u32 {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        format_of(metrics.membership_config.membership())
     }
 
     fn cluster_id(&self) -> String {
@@ -492,7 +534,7 @@ fn config(settings: &Settings) -> Result<Config, RaftError> {
         heartbeat_interval: millis(settings.heartbeat),
         election_timeout_min: millis(settings.election_timeout),
         // Also how long a voter that has heard of a leader elects no other.
-        election_timeout_max: millis(settings.election_timeout) * 3 / 2,
+        election_timeout_max: millis(settings.election_timeout) * 5 / 4,
         // More than this behind, a member gets a snapshot instead of entries; the log behind a snapshot is what decides.
         replication_lag_threshold: u64::MAX,
         max_payload_entries: MAX_APPEND_ENTRIES,

@@ -77,6 +77,13 @@ impl Snapshots {
         Incoming::open(offered)
     }
 
+    /// Begins to take in a snapshot from its first byte.
+    pub(crate) fn receive_anew(&self, offer: &pb::SnapshotOffer) -> Result<Incoming, RaftError> {
+        let offered = self.offered(offer).map_err(RaftError::file(&self.dir))?;
+        remove_dir(&offered.path)?;
+        self.receive(offered)
+    }
+
     /// Copies the state, and replaces the snapshots there are by that.
     pub(crate) fn make(&self, state: &State, pace: &Pace) -> Result<SnapshotDir, RaftError> {
         fs::create_dir_all(&self.dir).map_err(RaftError::file(&self.dir))?;
@@ -164,6 +171,11 @@ impl Incoming {
         self.received
     }
 
+    /// Bytes there will be.
+    pub(crate) fn expected(&self) -> u64 {
+        self.snapshot.bytes
+    }
+
     /// Takes in the next piece.
     pub(crate) fn write(&mut self, data: &[u8]) -> io::Result<()> {
         if self.received + data.len() as u64 > self.snapshot.bytes {
@@ -197,13 +209,13 @@ impl SnapshotDir {
     }
 
     /// What another member is told of it.
-    pub(crate) fn offer(&self, vote: &Vote) -> io::Result<pb::SnapshotOffer> {
+    pub(crate) fn offer(&self, vote: Option<&Vote>) -> io::Result<pb::SnapshotOffer> {
         let (at, membership) = match &self.membership {
             None => (None, None),
             Some((at, bytes)) => (Some((&log_id(*at)).into()), Some((&decode_membership(bytes)?).into())),
         };
         Ok(pb::SnapshotOffer {
-            vote: Some(vote.into()),
+            vote: vote.map(Into::into),
             applied: Some((&log_id(self.applied)).into()),
             membership_at: at,
             membership,

@@ -11,6 +11,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
+use super::format_of;
 use crate::forward::is_unreached;
 use crate::identity::Identity;
 use crate::leadership::{Leader, Leadership};
@@ -88,6 +89,13 @@ impl Manager {
                 other.name
             )));
         }
+        let format = format_of(&membership);
+        if member.format < format {
+            let (theirs, version) = (member.format, &member.version);
+            return Err(Status::failed_precondition(format!(
+                "the cluster writes format {format}, and konsul {version} knows up to {theirs}: use a newer konsul"
+            )));
+        }
         let known = membership.get_node(&member.id);
         if known.is_none() && membership.nodes().count() >= MAX_MEMBERS {
             return Err(Status::resource_exhausted(format!("a cluster has at most {MAX_MEMBERS} members")));
@@ -95,7 +103,10 @@ impl Manager {
         let (id, name) = (member.id, member.name.clone());
         match known {
             Some(known) if *known == member => {}
-            Some(_) => self.change_members(ChangeMembers::SetNodes(BTreeMap::from([(id, member)]))).await?,
+            Some(_) => {
+                self.links.learn(id, &member.peer_address);
+                self.change_members(ChangeMembers::SetNodes(BTreeMap::from([(id, member)]))).await?;
+            }
             None => {
                 self.change_members(ChangeMembers::AddNodes(BTreeMap::from([(id, member)]))).await?;
                 tracing::info!(name, id, "a server joins the cluster");

@@ -20,6 +20,7 @@ pub(crate) use links::{Lane, Links};
 pub(crate) use network::Network;
 pub(crate) use port::{PeerPort, ServedPort};
 pub(crate) use service::{PeerService, Serving};
+pub(crate) use snapshot::fetch as fetch_snapshot;
 pub(crate) use tls::Tls;
 pub use tls::{PEER_NAME, TlsFiles};
 

@@ -4,6 +4,7 @@
 use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt, stream};
@@ -12,6 +13,8 @@ use openraft::raft::{
 };
 use prost::Message;
 use tokio::sync::{Mutex, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::required;
@@ -20,15 +23,20 @@ use super::pb::peer_server::Peer;
 use super::pb::{self, propose_response, transfer_response};
 use super::snapshot;
 use crate::cluster::{Contact, Forming, Manager};
+use crate::hashes::Hashes;
 use crate::health::Health;
 use crate::identity::Identity;
 use crate::leadership::{Leader, Leadership};
+use crate::machine::Builder;
 use crate::proposer::{Proposer, Raft};
 use crate::reads::Reads;
 use crate::snapshots::{Incoming, Snapshots};
 use crate::space::Space;
+use crate::stats::Stats;
 use crate::types::{Snapshot, Types, Vote};
 
+/// How long to wait for the entry that a hash is asked of.
+const CATCH_UP: Duration = Duration::from_millis(500);
 /// Most Commands in one call: what fits into an entry.
 const MAX_COMMANDS: usize = 16_384;
 
@@ -46,6 +54,11 @@ pub(crate) struct Serving {
     pub(crate) forming: Arc<Forming>,
     pub(crate) manager: Arc<Manager>,
     pub(crate) contact: Arc<Contact>,
+    pub(crate) hashes: Arc<Hashes>,
+    pub(crate) builder: Builder,
+    pub(crate) stats: Arc<Stats>,
+    /// Ends the streams of other members when this one stops.
+    pub(crate) closing: CancellationToken,
     /// Greatest size of a snapshot.
     pub(crate) max_snapshot_bytes: u64,
 }
@@ -78,6 +91,9 @@ impl PeerService {
     /// The same, unless this member's storage failed: then it takes part in nothing.
     fn admit_healthy<T>(&self, request: Request<T>) -> Result<T, Status> {
         let request = self.admit(request)?;
+        if self.serving.closing.is_cancelled() {
+            return Err(Status::unavailable("this member stops"));
+        }
         match self.serving.health.broken() {
             None => Ok(request),
             Some(_) => Err(Status::unavailable("this member's storage failed")),
@@ -131,6 +147,7 @@ impl Peer for PeerService {
             }
             None
         });
+        let requests = requests.take_until(self.serving.closing.clone().cancelled_owned());
         let contact = self.serving.contact.clone();
         let results = self.serving.raft.stream_append(requests).map(move |result| {
             let result = result.map_err(|e| stopped(&e))?;
@@ -212,7 +229,7 @@ impl Peer for PeerService {
             first.offer.clone().ok_or_else(|| Status::invalid_argument("the first piece has no offer"))?;
         let (vote, incoming) = self.receive(&offer)?;
         let data = snapshot::check(first, incoming.received())?;
-        let received = snapshot::receive(incoming, Some(data), chunks).await?;
+        let received = snapshot::receive(incoming, data, chunks, &self.serving.stats).await?;
         tracing::info!(index = received.applied.index, bytes = offer.bytes, "a snapshot has come in");
         let meta = received.meta().map_err(|e| malformed(&e))?;
         let snapshot = Snapshot { meta, snapshot: received };
@@ -270,12 +287,35 @@ impl Peer for PeerService {
         Ok(Response::new(pb::ChangeResponse {}))
     }
 
+    type FetchSnapshotStream = Answers<pb::SnapshotChunk>;
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<pb::FetchSnapshotRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        self.admit_healthy(request)?;
+        let serving = &self.serving;
+        if serving.leadership.now() != Leader::Me || serving.health.diverged().is_some() {
+            return Err(Status::unavailable("this member does not lead"));
+        }
+        let failed = |e: std::io::Error| Status::internal(format!("no snapshot could be made: {e}"));
+        let snapshot = serving.builder.make().await.map_err(failed)?;
+        let chunks =
+            snapshot::hand_out(&snapshot, &serving.builder.pace, serving.stats.clone()).map_err(failed)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(chunks).map(Ok))))
+    }
+
     async fn state_hash(
         &self,
         request: Request<pb::StateHashRequest>,
     ) -> Result<Response<pb::StateHashResponse>, Status> {
-        self.admit(request)?;
-        Ok(Response::new(pb::StateHashResponse::default()))
+        let index = self.admit(request)?.index;
+        // Whoever asks may be a little ahead.
+        let mut applied = self.serving.applied.clone();
+        let reached = tokio::time::timeout(CATCH_UP, applied.wait_for(|applied| *applied >= index)).await;
+        let hash = reached.ok().and_then(|_| self.serving.hashes.at(index));
+        let hash = hash.map(|hash| hash.to_bytes().to_vec().into()).unwrap_or_default();
+        Ok(Response::new(pb::StateHashResponse { hash }))
     }
 }
 

@@ -39,6 +39,10 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Settings for tests: small files, so that rotation and snapshots happen.
 pub fn settings(dir: &Path) -> Settings {
+    // Says what goes on when RUST_LOG asks for it; only the first test of the process can set it.
+    if let Ok(filter) = std::env::var("RUST_LOG") {
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
     let mut settings = Settings::new(dir, "this boot");
     settings.map_bytes = 256 << 20;
     settings.log_file_bytes = 1 << 20;
