@@ -79,9 +79,9 @@ impl Snapshots {
 
     /// Begins to take in a snapshot from its first byte.
     pub(crate) fn receive_anew(&self, offer: &pb::SnapshotOffer) -> Result<Incoming, RaftError> {
-        let dir = self.dir.join(INCOMING);
-        remove_dir(&dir)?;
-        self.receive(self.offered(offer).map_err(RaftError::file(&dir))?)
+        let offered = self.offered(offer).map_err(RaftError::file(&self.dir))?;
+        remove_dir(&offered.path)?;
+        self.receive(offered)
     }
 
     /// Copies the state, and replaces the snapshots there are by that.

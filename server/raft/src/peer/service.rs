@@ -90,10 +90,10 @@ impl PeerService {
 
     /// The same, unless this member's storage failed: then it takes part in nothing.
     fn admit_healthy<T>(&self, request: Request<T>) -> Result<T, Status> {
+        let request = self.admit(request)?;
         if self.serving.closing.is_cancelled() {
             return Err(Status::unavailable("this member stops"));
         }
-        let request = self.admit(request)?;
         match self.serving.health.broken() {
             None => Ok(request),
             Some(_) => Err(Status::unavailable("this member's storage failed")),

@@ -90,6 +90,7 @@ async fn every_call_of_members(trio: &Trio, peer: &mut Peer) -> Vec<Status> {
         ("read index", peer.read_index(pb::ReadIndexRequest {}).await.err()),
         ("change", peer.change(pb::ChangeRequest { change: Some(remove) }).await.err()),
         ("hash", peer.state_hash(pb::StateHashRequest { index: 1 }).await.err()),
+        ("fetch", peer.fetch_snapshot(pb::FetchSnapshotRequest {}).await.err()),
     ]
     .into_iter()
     .map(|(name, status)| status.unwrap_or_else(|| panic!("{name} was carried out")))
