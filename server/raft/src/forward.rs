@@ -89,11 +89,14 @@ impl Forward {
     }
 }
 
-/// Whether a call failed before anything of it reached the other side.
+/// Whether a call was refused, or failed before anything of it reached the other side.
 fn was_not_sent(status: &Status) -> bool {
-    if matches!(status.code(), Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated) {
-        return true;
-    }
+    matches!(status.code(), Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated)
+        || is_unreached(status)
+}
+
+/// Whether a call failed because no connection could be made.
+pub(crate) fn is_unreached(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {
         if error.is::<tonic::ConnectError>() {

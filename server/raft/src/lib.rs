@@ -55,6 +55,7 @@ mod types;
 
 pub mod disk;
 
+pub use cluster::{Recovery, recover};
 pub use error::RaftError;
 pub use node::Node;
 pub use peer::{PEER_NAME, TlsFiles};

@@ -181,7 +181,7 @@ impl Node {
         let (works, waiting) = mpsc::channel(MAX_WORKS);
         let applying = Applying::start(applier.clone(), waiting).map_err(RaftError::file(&data_dir.path))?;
         let machine = Machine { works: works.clone(), applier, builder: builder.clone() };
-        let network = Network { links: links.clone(), pace };
+        let network = Network { links: links.clone(), pace, stats: stats.clone() };
         let raft = Raft::new(identity.member_id, Arc::new(config(settings)?), network, log, machine).await;
         let raft = match raft {
             Ok(raft) => raft,
@@ -259,6 +259,7 @@ impl Node {
                 contact: contact.clone(),
                 hashes,
                 builder,
+                stats: stats.clone(),
                 closing: closing.clone(),
                 max_snapshot_bytes: settings.map_bytes as u64,
             });
@@ -440,6 +441,8 @@ impl Propose for Node {
                 (false, _) => self.contact.age_ms(),
             },
             log_bytes: self.log.disk_bytes(),
+            committed_index: metrics.cluster_committed.as_ref().map_or(0, |id| id.index),
+            applied_index: *self.applied.borrow(),
         }
     }
 

@@ -61,10 +61,14 @@ impl Snapshots {
         }
     }
 
+    /// What another member offers, as it will be here.
+    pub(crate) fn offered(&self, offer: &pb::SnapshotOffer) -> io::Result<SnapshotDir> {
+        SnapshotDir::offered(self.dir.join(INCOMING), offer)
+    }
+
     /// Begins to take in a snapshot from another member, or goes on with it.
-    pub(crate) fn receive(&self, offer: &pb::SnapshotOffer) -> Result<Incoming, RaftError> {
-        let dir = self.dir.join(INCOMING);
-        let offered = SnapshotDir::offered(dir.clone(), offer).map_err(RaftError::file(&dir))?;
+    pub(crate) fn receive(&self, offered: SnapshotDir) -> Result<Incoming, RaftError> {
+        let dir = offered.path.clone();
         if SnapshotDir::read(&dir).ok().as_ref() != Some(&offered) {
             remove_dir(&dir)?;
             fs::create_dir_all(&dir).map_err(RaftError::file(&dir))?;
@@ -75,8 +79,9 @@ impl Snapshots {
 
     /// Begins to take in a snapshot from its first byte.
     pub(crate) fn receive_anew(&self, offer: &pb::SnapshotOffer) -> Result<Incoming, RaftError> {
-        remove_dir(&self.dir.join(INCOMING))?;
-        self.receive(offer)
+        let dir = self.dir.join(INCOMING);
+        remove_dir(&dir)?;
+        self.receive(self.offered(offer).map_err(RaftError::file(&dir))?)
     }
 
     /// Copies the state, and replaces the snapshots there are by that.
@@ -164,6 +169,11 @@ impl Incoming {
     /// Bytes that are here.
     pub(crate) fn received(&self) -> u64 {
         self.received
+    }
+
+    /// Bytes there will be.
+    pub(crate) fn expected(&self) -> u64 {
+        self.snapshot.bytes
     }
 
     /// Takes in the next piece.

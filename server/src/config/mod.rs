@@ -175,7 +175,10 @@ impl Default for Settings {
                 tls_key: None,
             },
             limits: konsul_service::Limits::default(),
-            log: LogSettings { filter: "info".to_owned(), format: LogFormat::Auto },
+            log: LogSettings {
+                filter: "info,openraft=error,raft_engine=error".to_owned(),
+                format: LogFormat::Auto,
+            },
         }
     }
 }

@@ -67,6 +67,10 @@ pub struct Standing {
     pub last_contact_ms: Option<u64>,
     /// Bytes of the log on disk.
     pub log_bytes: u64,
+    /// The last log entry that is known to be committed.
+    pub committed_index: u64,
+    /// The last log entry that is applied here.
+    pub applied_index: u64,
 }
 
 /// Consensus, as the service layer sees it.
@@ -158,6 +162,8 @@ impl Propose for Solo {
             term: self.state.applied().term,
             last_contact_ms: Some(0),
             log_bytes: 0,
+            committed_index: self.state.applied().index,
+            applied_index: self.state.applied().index,
         }
     }
 

@@ -103,8 +103,9 @@ impl Agreement {
         let resync = Work::Resync { from: awaited, done };
         self.works.send(resync).await.map_err(|_| "the state has been closed".to_owned())?;
         let mut peer = self.links.to(&leader.peer_address, Lane::Bulk).map_err(|e| e.message().to_owned())?;
-        let snapshot =
-            fetch_snapshot(&mut peer, &self.snapshots).await.map_err(|e| e.message().to_owned())?;
+        let snapshot = fetch_snapshot(&mut peer, &self.snapshots, &self.stats)
+            .await
+            .map_err(|e| e.message().to_owned())?;
         // The thread waits for it.
         drop(fetched.send(snapshot));
         let installed = installed.await.map_err(|_| "the state has been closed".to_owned())?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::manager::Manager;
@@ -112,7 +112,7 @@ impl Forming {
         if self.is_initialized().await? {
             return self.announce().await;
         }
-        let found = self.ask_around().await;
+        let found = self.ask_around().await?;
         if let Some((address, _)) = found.iter().find(|(_, answer)| answer.is_initialized) {
             return self.join_at(address).await;
         }
@@ -143,8 +143,8 @@ impl Forming {
         self.raft.is_initialized().await.map_err(|e| RaftError::Consensus(e.to_string()))
     }
 
-    /// Those that answer, at the addresses that were given and those that became known.
-    async fn ask_around(&self) -> Vec<(String, pb::HelloResponse)> {
+    /// Those that answer, at the addresses that were given and those that became known; an error if all of them refuse.
+    async fn ask_around(&self) -> Result<Vec<(String, pb::HelloResponse)>, RaftError> {
         let addresses = self.addresses();
         let asked = addresses.iter().map(|address| async move {
             let mut peer = self.links.to(address, Lane::Control).ok()?;
@@ -154,7 +154,11 @@ impl Forming {
                 server: Some(self.server()),
             };
             match tokio::time::timeout(LIMIT, peer.hello(hello)).await {
-                Ok(Ok(answer)) => Some((address.clone(), answer.into_inner())),
+                Ok(Ok(answer)) => Some(Ok((address.clone(), answer.into_inner()))),
+                Ok(Err(status)) if status.code() == Code::PermissionDenied => {
+                    let error = status.message().to_owned();
+                    Some(Err(RaftError::Join { address: address.clone(), error }))
+                }
                 Ok(Err(status)) => {
                     tracing::debug!(address, %status, "no answer from a server to join");
                     None
@@ -162,27 +166,31 @@ impl Forming {
                 Err(_) => None,
             }
         });
-        let answers = join_all(asked).await;
         let is_other = |answer: &pb::HelloResponse| {
             let server = answer.server.as_ref();
             server.is_some_and(|server| server.run != self.identity.run.to_string())
         };
-        let answers: Vec<_> = answers.into_iter().flatten().filter(|(_, answer)| is_other(answer)).collect();
-        let seen = answers.iter().flat_map(|(_, answer)| &answer.sees);
+        let (mut found, mut refusal) = (Vec::new(), None);
+        for answer in join_all(asked).await.into_iter().flatten() {
+            match answer {
+                Ok(answer) if is_other(&answer.1) => found.push(answer),
+                Ok(_) => {}
+                Err(error) => refusal = Some(error),
+            }
+        }
+        let seen = found.iter().flat_map(|(_, answer)| &answer.sees);
         seen.for_each(|seen| self.hint(&seen.peer_address));
-        answers
+        match refusal {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        }
     }
 
     fn addresses(&self) -> BTreeSet<String> {
         let mut hints = self.hints.lock();
         hints.retain(|_, at| at.elapsed() < FORGET);
-        self.settings
-            .join
-            .iter()
-            .chain(hints.keys())
-            .filter(|a| **a != self.me.peer_address)
-            .cloned()
-            .collect()
+        let known = self.settings.join.iter().chain(hints.keys());
+        known.filter(|address| **address != self.me.peer_address).cloned().collect()
     }
 
     /// Remembers where a server may be.
@@ -350,7 +358,12 @@ impl Forming {
         self.manager.check(&request.token, &request.cluster_name)?;
         let cluster =
             request.cluster_id.parse().map_err(|_| Status::invalid_argument("cluster_id is no UUID"))?;
-        self.identity.adopt(cluster).map_err(|e| Status::failed_precondition(e.to_string()))
+        self.identity.adopt(cluster).map_err(|error| match error {
+            RaftError::OtherCluster { .. } => {
+                Status::failed_precondition("this server belongs to another cluster")
+            }
+            error => Status::internal(error.to_string()),
+        })
     }
 }
 

@@ -5,18 +5,21 @@
 //! - `manager`: changes of the membership, carried out by the leader.
 //! - `steward`: the leader's own changes: who has caught up becomes a voter, who is dead makes room.
 //! - `agreement`: compares this member's state with the others', and puts it right.
+//! - `recover`: a new cluster out of one survivor.
 //! - `contact`: when this member last heard of a leader.
 
 mod agreement;
 mod contact;
 mod forming;
 mod manager;
+mod recover;
 mod steward;
 
 pub(crate) use agreement::Agreement;
 pub(crate) use contact::Contact;
 pub(crate) use forming::{Forming, runs_elsewhere};
 pub(crate) use manager::Manager;
+pub use recover::{Recovery, recover};
 pub(crate) use steward::Steward;
 
 use crate::identity::Identity;

@@ -7,6 +7,8 @@
 //! - `service`: what is answered. `port`: where.
 
 mod convert;
+#[cfg(test)]
+mod fuzz;
 mod links;
 mod network;
 mod port;

@@ -3,6 +3,8 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use super::links::Peer;
 use super::pb;
 use crate::copy::Pace;
 use crate::snapshots::{Incoming, SnapshotDir, Snapshots};
+use crate::stats::Stats;
 use crate::types::Vote;
 
 /// Bytes of a piece.
@@ -28,6 +31,7 @@ pub(super) async fn send(
     vote: Vote,
     snapshot: SnapshotDir,
     pace: &Pace,
+    stats: Arc<Stats>,
 ) -> Result<pb::SnapshotResponse, Status> {
     let unreadable = |e: std::io::Error| Status::internal(format!("the snapshot can't be read: {e}"));
     // Opened before anything is awaited: a newer snapshot may take its place, and the file stays.
@@ -35,7 +39,7 @@ pub(super) async fn send(
     let offer = snapshot.offer(Some(&vote)).map_err(unreadable)?;
     let offset = peer.offer_snapshot(offer.clone()).await?.into_inner().offset;
     let (chunks, sending) = mpsc::channel(READ_AHEAD);
-    let reading = read(file, offer, offset, pace.clone(), chunks).map_err(unreadable)?;
+    let reading = read(file, offer, offset, pace.clone(), stats, chunks).map_err(unreadable)?;
     let sent = peer.send_snapshot(ReceiverStream::new(sending)).await;
     // If the stream could not be filled, that is the cause.
     if let Ok(Err(error)) = reading.await {
@@ -45,25 +49,30 @@ pub(super) async fn send(
 }
 
 /// Fetches a snapshot that another member makes of this moment.
-pub(crate) async fn fetch(peer: &mut Peer, snapshots: &Snapshots) -> Result<SnapshotDir, Status> {
+pub(crate) async fn fetch(
+    peer: &mut Peer,
+    snapshots: &Snapshots,
+    stats: &Stats,
+) -> Result<SnapshotDir, Status> {
     let mut chunks = peer.fetch_snapshot(pb::FetchSnapshotRequest {}).await?.into_inner();
     let first = chunks.message().await?.ok_or_else(|| Status::data_loss("the snapshot is empty"))?;
     let offer = first.offer.clone().ok_or_else(|| Status::data_loss("the first piece has no offer"))?;
     let incoming = snapshots.receive_anew(&offer).map_err(|e| Status::internal(e.to_string()))?;
     let data = check(first, 0)?;
-    receive(incoming, Some(data), chunks).await
+    receive(incoming, data, chunks, stats).await
 }
 
 /// Hands out the pieces of a snapshot.
 pub(super) fn hand_out(
     snapshot: &SnapshotDir,
     pace: &Pace,
+    stats: Arc<Stats>,
 ) -> std::io::Result<mpsc::Receiver<pb::SnapshotChunk>> {
     let file = File::open(snapshot.data())?;
     let offer = snapshot.offer(None)?;
     let (chunks, sending) = mpsc::channel(READ_AHEAD);
     // A failure ends the stream early, which the other side sees.
-    drop(read(file, offer, 0, pace.clone(), chunks)?);
+    drop(read(file, offer, 0, pace.clone(), stats, chunks)?);
     Ok(sending)
 }
 
@@ -73,6 +82,7 @@ fn read(
     offer: pb::SnapshotOffer,
     offset: u64,
     pace: Pace,
+    stats: Arc<Stats>,
     chunks: mpsc::Sender<pb::SnapshotChunk>,
 ) -> std::io::Result<oneshot::Receiver<std::io::Result<()>>> {
     use std::io::{Seek, SeekFrom};
@@ -94,6 +104,7 @@ fn read(
             if chunks.blocking_send(chunk).is_err() {
                 return Ok(());
             }
+            stats.snapshot_sent_bytes.fetch_add(bytes, Relaxed);
             pace.wait(at - offset, began)?;
         }
     };
@@ -107,18 +118,20 @@ fn read(
 /// Takes the pieces in, in order and each whole. What came before a failure stays for the next attempt.
 pub(super) async fn receive(
     mut incoming: Incoming,
-    first: Option<Bytes>,
+    first: Bytes,
     mut chunks: Streaming<pb::SnapshotChunk>,
+    stats: &Stats,
 ) -> Result<SnapshotDir, Status> {
+    stats.snapshot_expected_bytes.store(incoming.expected(), Relaxed);
     let failed = |e: &dyn std::fmt::Display| Status::internal(format!("the snapshot can't be written: {e}"));
-    if let Some(data) = first {
-        incoming = write(incoming, data).await?;
-    }
+    incoming = write(incoming, first).await?;
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;
         let data = check(chunk, incoming.received())?;
         incoming = write(incoming, data).await?;
+        stats.snapshot_received_bytes.store(incoming.received(), Relaxed);
     }
+    stats.snapshot_received_bytes.store(incoming.received(), Relaxed);
     let (done, finished) = oneshot::channel();
     std::thread::Builder::new()
         .name("snapshot-recv".to_owned())

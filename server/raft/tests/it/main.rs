@@ -11,3 +11,5 @@ mod opening;
 mod power;
 mod serving;
 mod snapshots;
+mod strangers;
+mod trio;
