@@ -11,7 +11,7 @@ use konsul_state::cluster::{self, MemberRole};
 use konsul_state::propose::{BatchSink, Changing, Proposal, Propose, ProposeError, Standing};
 use konsul_state::{Command, Durability, Outcome, State};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{Config, Instant, SnapshotPolicy};
+use openraft::{Config, Instant, RaftMetrics, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ use crate::settings::{PeerSettings, Settings};
 use crate::snapshots::stored_membership;
 use crate::space::Space;
 use crate::stats::Stats;
-use crate::types::Member;
+use crate::types::{Member, Types};
 
 /// Runs that may wait for the applying thread; openraft sends one at a time.
 const MAX_WORKS: usize = 4;
@@ -58,6 +58,8 @@ pub struct Node {
     reads: Arc<Reads>,
     leadership: Leadership,
     manager: Arc<Manager>,
+    /// None for a server without peers.
+    forming: Option<Arc<Forming>>,
     contact: Arc<Contact>,
     log: LogReader,
     desks: Arc<Desks>,
@@ -65,6 +67,8 @@ pub struct Node {
     health: Arc<Health>,
     applied: watch::Receiver<u64>,
     peer_address: Option<SocketAddr>,
+    /// How long a leader is believed to lead after it was last heard of.
+    believe_for: Duration,
     running: Mutex<Option<Running>>,
 }
 
@@ -223,7 +227,7 @@ impl Node {
         let running_reads = tokio::spawn(reads.clone().run(applied_here.clone(), asked));
         let proposing = tokio::spawn(proposer.clone().run(raft.clone(), leadership.clone(), forward));
         let closing = CancellationToken::new();
-        let mut served = None;
+        let (mut served, mut formed) = (None, None);
         if let (Some(peers), Some(port)) = (&settings.peers, port) {
             let forming = Arc::new(Forming {
                 identity: identity.clone(),
@@ -265,6 +269,7 @@ impl Node {
             });
             served = Some(port.serve(service)?);
             let steward = Steward { manager: manager.clone(), replace_dead_after: peers.replace_dead_after };
+            formed = Some(forming.clone());
             keeping.push(tokio::spawn(forming.run(keep_on.clone())));
             keeping.push(tokio::spawn(agreement.run(keep_on.clone())));
             keeping.push(tokio::spawn(steward.run(keep_on)));
@@ -287,6 +292,7 @@ impl Node {
             reads,
             leadership,
             manager,
+            forming: formed,
             contact,
             log: reader,
             desks,
@@ -294,6 +300,7 @@ impl Node {
             health,
             applied: applied_here,
             peer_address,
+            believe_for: 2 * settings.election_timeout,
             running: Mutex::new(Some(running)),
         };
         if let Err(error) = node.begin(settings).await {
@@ -399,6 +406,23 @@ impl Node {
 }
 
 impl Node {
+    /// How long ago a quorum answered this leader, or a leader was heard of here.
+    fn last_contact_ms(&self, metrics: &RaftMetrics<Types>) -> Option<u64> {
+        let me = self.identity.member_id;
+        let is_alone = metrics.membership_config.voter_ids().all(|id| id == me);
+        match (metrics.current_leader == Some(me), is_alone) {
+            (true, true) => Some(0),
+            (true, false) => metrics.last_quorum_acked.map(|at| at.elapsed().as_millis() as u64),
+            (false, _) => self.contact.age_ms(),
+        }
+    }
+
+    /// Who leads. A leader that has no quorum leads nobody, and one that is not heard of any more is none.
+    fn leader(&self, metrics: &RaftMetrics<Types>, last_contact_ms: Option<u64>) -> Option<u64> {
+        let is_fresh = last_contact_ms.is_some_and(|ms| u128::from(ms) <= self.believe_for.as_millis());
+        metrics.current_leader.filter(|_| is_fresh)
+    }
+
     /// A leader that stops lets another voter lead first, so that nobody waits for an election.
     async fn hand_over(&self) {
         let others = self.raft.voter_ids().filter(|id| *id != self.identity.member_id).count();
@@ -428,18 +452,12 @@ impl Propose for Node {
     fn standing(&self) -> Standing {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let me = self.identity.member_id;
-        let is_alone = metrics.membership_config.voter_ids().all(|id| id == me);
-        let leads = metrics.current_leader == Some(me);
+        let last_contact_ms = self.last_contact_ms(&metrics);
         Standing {
-            member_id: me,
-            leader_id: metrics.current_leader,
+            member_id: self.identity.member_id,
+            leader_id: self.leader(&metrics, last_contact_ms),
             term: metrics.current_term,
-            last_contact_ms: match (leads, is_alone) {
-                (true, true) => Some(0),
-                (true, false) => metrics.last_quorum_acked.map(|at| at.elapsed().as_millis() as u64),
-                (false, _) => self.contact.age_ms(),
-            },
+            last_contact_ms,
             log_bytes: self.log.disk_bytes(),
             committed_index: metrics.cluster_committed.as_ref().map_or(0, |id| id.index),
             applied_index: *self.applied.borrow(),
@@ -465,6 +483,7 @@ impl Propose for Node {
         let answered =
             |id| Some(metrics.heartbeat.as_ref()?.get(&id).copied().flatten()?.elapsed().as_millis() as u64);
         let matching = |id| Some(metrics.replication.as_ref()?.get(&id).copied().flatten()?.index);
+        let leader = self.leader(&metrics, self.last_contact_ms(&metrics));
         let describe = |(id, member): (&u64, &Member)| cluster::Member {
             id: *id,
             name: member.name.clone(),
@@ -476,7 +495,7 @@ impl Propose for Node {
                 pb::Role::Standby => MemberRole::Standby,
                 pb::Role::Replica => MemberRole::Replica,
             },
-            is_leader: metrics.current_leader == Some(*id),
+            is_leader: leader == Some(*id),
             version: member.version.clone(),
             matching_index: if *id == me { Some(*self.applied.borrow()) } else { matching(*id) },
             last_contact_ms: if *id == me { Some(0) } else { answered(*id) },
@@ -485,7 +504,12 @@ impl Propose for Node {
     }
 
     fn change(&self, change: cluster::Change) -> Changing<'_> {
-        Box::pin(self.manager.change(change))
+        Box::pin(async move {
+            match (change, &self.forming) {
+                (cluster::Change::Join(addresses), Some(forming)) => forming.join(&addresses).await,
+                (change, _) => self.manager.change(change).await,
+            }
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use konsul_state::cluster::ChangeError;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tonic::{Code, Status};
@@ -341,6 +342,23 @@ impl Forming {
     /// This member as it describes itself; what it is to be, it is told by `cluster promote` and `demote`.
     fn with_role_of(&self, recorded: &pb::Member) -> pb::Member {
         pb::Member { role: recorded.role, ..self.me.clone() }
+    }
+
+    /// Joins the cluster at one of these addresses, and returns when it has taken this server in.
+    pub(crate) async fn join(&self, addresses: &[String]) -> Result<(), ChangeError> {
+        let refused = |why: String| ChangeError::Refused(why);
+        if self.is_initialized().await.map_err(|e| refused(e.to_string()))? {
+            let cluster = self.identity.cluster_id().map_or_else(String::new, |id| id.to_string());
+            return Err(refused(format!("this server is a member of cluster {cluster} already")));
+        }
+        let mut why = "no address to join is given".to_owned();
+        for address in addresses {
+            match self.join_at(address).await {
+                Ok(_) => return Ok(()),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(refused(why))
     }
 
     /// Answers a server that looks for a cluster.

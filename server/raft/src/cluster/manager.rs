@@ -118,6 +118,7 @@ impl Manager {
     /// Carries a change out, here or on the leader. While there is none, or the one that is known is gone, waits for the next.
     pub(crate) async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let change = match change {
+            Change::Join(_) => return Err(ChangeError::Refused("this server has no peers".to_owned())),
             Change::Remove(name) => change_request::Change::Remove(name),
             Change::Promote(name) => change_request::Change::Promote(name),
             Change::Demote(name) => change_request::Change::Demote(name),

@@ -65,10 +65,16 @@ async fn all_voters(members: &[Member], count: usize) {
 
 /// Three members, made together; the directories live as long as they are kept.
 async fn three() -> (Vec<tempfile::TempDir>, Vec<Member>) {
+    three_with(Durability::Log).await
+}
+
+async fn three_with(durability: Durability) -> (Vec<tempfile::TempDir>, Vec<Member>) {
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-    let first = Member::open(peer(dirs[0].path(), "a", 3, &[])).await.unwrap();
-    let second = Member::open(peer(dirs[1].path(), "b", 3, &[&first])).await.unwrap();
-    let third = Member::open(peer(dirs[2].path(), "c", 3, &[&first])).await.unwrap();
+    let settings =
+        |n: usize, name, join: &[&Member]| Settings { durability, ..peer(dirs[n].path(), name, 3, join) };
+    let first = Member::open(settings(0, "a", &[])).await.unwrap();
+    let second = Member::open(settings(1, "b", &[&first])).await.unwrap();
+    let third = Member::open(settings(2, "c", &[&first])).await.unwrap();
     let members = vec![first, second, third];
     all_voters(&members, 3).await;
     (dirs, members)
@@ -95,6 +101,45 @@ async fn servers_that_see_each_other_make_one_cluster_and_any_takes_any_call() {
         assert_eq!(member.get("key-2").await, Some("value".to_owned()));
         assert_eq!(member.hash(), members[0].hash());
     }
+    stop(members).await;
+}
+
+async fn nobody_is_answered_too_early(leader: &Member, follower: &Member) {
+    let (short, long) = (Duration::from_millis(300), Duration::from_secs(10));
+
+    // A majority has it and the leader answers, but this follower has not got so far.
+    let gate = follower.sink.gate.write().unwrap();
+    leader.put("key", "new").await.unwrap();
+    let mut read = std::pin::pin!(follower.get("key"));
+    let mut write = std::pin::pin!(follower.put("other", "value"));
+    assert!(
+        tokio::time::timeout(short, &mut read).await.is_err(),
+        "a read did not wait for what was acknowledged before"
+    );
+    assert!(
+        tokio::time::timeout(short, &mut write).await.is_err(),
+        "a write was answered before it was published here"
+    );
+    drop(gate);
+    assert_eq!(tokio::time::timeout(long, read).await.unwrap(), Some("new".to_owned()));
+    assert_eq!(tokio::time::timeout(long, write).await.unwrap(), Ok(3));
+
+    let gate = leader.sink.gate.write().unwrap();
+    let mut write = std::pin::pin!(leader.put("other", "more"));
+    assert!(
+        tokio::time::timeout(short, &mut write).await.is_err(),
+        "a write was answered before it was published"
+    );
+    drop(gate);
+    assert_eq!(tokio::time::timeout(long, write).await.unwrap(), Ok(4));
+}
+
+#[tokio::test]
+async fn nobody_is_answered_before_it_is_published_where_he_asked() {
+    let (_dirs, members) = three_with(Durability::Synced).await;
+    members[0].put("key", "old").await.unwrap();
+    let find = |is_leader| members.iter().find(|member| leads(member) == is_leader).unwrap();
+    nobody_is_answered_too_early(find(true), find(false)).await;
     stop(members).await;
 }
 
@@ -239,6 +284,32 @@ fn forge(dir: &Path, position: LogPosition) {
     }
     apply(position, Payload::Commands(CommandGroup { commands: vec![put("forged", "value")] }));
     writer.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_was_alone_grows_into_a_cluster() {
+    let (one, two, three) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let alone = Member::open(settings(one.path())).await.unwrap();
+    let name = alone.node.members()[0].name.clone();
+    alone.put("key", "from before").await.unwrap();
+    alone.node.shutdown().await;
+    drop(alone);
+
+    let first = Member::open(peer(one.path(), &name, 1, &[])).await.unwrap();
+    assert_eq!(first.get("key").await, Some("from before".to_owned()));
+    // One is told to join by a command, the other by its settings.
+    let second = Member::open(peer(two.path(), "b", 2, &[])).await.unwrap();
+    let address = first.node.peer_address().unwrap().to_string();
+    second.node.change(Change::Join(vec![address.clone()])).await.unwrap();
+    let third = Member::open(peer(three.path(), "c", 0, &[&first])).await.unwrap();
+    let members = vec![first, second, third];
+    all_voters(&members, 3).await;
+    assert_eq!(members[2].get("key").await, Some("from before".to_owned()));
+    assert!(members.iter().all(|member| member.node.cluster_id() == members[0].node.cluster_id()));
+    let refused = members[1].node.change(Change::Join(vec![address])).await;
+    assert!(matches!(refused, Err(ChangeError::Refused(_))), "{refused:?}");
+    stop(members).await;
 }
 
 #[tokio::test]

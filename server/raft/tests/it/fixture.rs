@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use konsul_raft::{Node, RaftError, Settings};
 use konsul_state::command::{self, KvOperation, KvPut, KvTxn, command::Op, kv_operation, outcome};
@@ -12,12 +12,15 @@ use konsul_state::{Batch, Command, Key, Namespace, Revision, State};
 /// Records what is published, and checks that it comes without gap or repeat.
 #[derive(Default)]
 pub struct Recorder {
+    /// Whoever writes to it holds up what is published. The member must then apply on its thread ([`Durability::Synced`]).
+    pub gate: RwLock<()>,
     pub published: Mutex<Vec<Arc<Batch>>>,
     pub resets: Mutex<Vec<u64>>,
 }
 
 impl BatchSink for Recorder {
     fn publish(&self, batches: &[Arc<Batch>]) {
+        drop(self.gate.read().unwrap());
         let mut published = self.published.lock().unwrap();
         for batch in batches {
             if let Some(last) = published.last() {
