@@ -28,8 +28,8 @@ const CALM_LIMIT: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(100);
 /// The exit code of a shell's command that was interrupted.
 const INTERRUPTED: u8 = 130;
-/// In a server's log, what no fault explains.
-const PANIC: &str = "panicked at";
+/// In a server's log, what no fault explains: a panic, and a member that found itself broken or different from the others.
+const ALARMS: [&str; 2] = ["panicked at", "stops serving"];
 
 /// What `run` tells the inside.
 #[derive(Debug, Args)]
@@ -103,7 +103,7 @@ async fn round(options: &RoundOptions) -> Result<ExitCode> {
     let history = workload.history.clone();
     check_linearizability(&history, &options.checker, &report).await?;
     cluster.kill().await?;
-    look_for_panics(&cluster)?;
+    look_for_alarms(&cluster)?;
     summary::print(&history, &report);
     Ok(if report.findings() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -196,12 +196,12 @@ async fn check_linearizability(history: &History, checker: &Path, report: &Repor
     Ok(())
 }
 
-fn look_for_panics(cluster: &Cluster) -> Result<()> {
+fn look_for_alarms(cluster: &Cluster) -> Result<()> {
     for member in cluster.members.iter().chain(&cluster.spare) {
         // One that never joined has no log.
         let log = if member.log().exists() { fs::read_to_string(member.log())? } else { String::new() };
-        let panics = log.lines().filter(|line| line.contains(PANIC));
-        cluster.report.found_all(panics.map(|line| format!("{}: {line}", member.name)).collect());
+        let alarms = log.lines().filter(|line| ALARMS.iter().any(|alarm| line.contains(alarm)));
+        cluster.report.found_all(alarms.map(|line| format!("{}: {line}", member.name)).collect());
     }
     Ok(())
 }
