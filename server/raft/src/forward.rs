@@ -134,7 +134,9 @@ fn refused(refusal: &Refusal) -> ProposeError {
 impl From<&ProposeError> for Refusal {
     fn from(error: &ProposeError) -> Self {
         let (reason, bytes, max_bytes) = match error {
-            ProposeError::NoLeader | ProposeError::Diverged => (Reason::NotLeader, 0, 0),
+            ProposeError::NoLeader | ProposeError::Diverged | ProposeError::Removed => {
+                (Reason::NotLeader, 0, 0)
+            }
             ProposeError::Busy => (Reason::Busy, 0, 0),
             ProposeError::TooLarge { bytes, max_bytes } => {
                 (Reason::TooLarge, *bytes as u64, *max_bytes as u64)

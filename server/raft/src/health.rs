@@ -11,6 +11,7 @@ use konsul_state::propose::ProposeError;
 pub(crate) struct Health {
     broken: OnceLock<String>,
     differs: AtomicBool,
+    is_removed: AtomicBool,
 }
 
 impl Health {
@@ -47,9 +48,16 @@ impl Health {
         self.differs.load(Ordering::Acquire).then_some(ProposeError::Diverged)
     }
 
+    /// Notes that this member was taken out of the cluster, for good.
+    pub(crate) fn remove(&self) {
+        tracing::error!("this member was removed from its cluster, and serves nothing any more");
+        self.is_removed.store(true, Ordering::Release);
+    }
+
     /// Why nothing is served now, if so.
     pub(crate) fn unfit(&self) -> Option<ProposeError> {
-        self.broken().or_else(|| self.diverged())
+        let removed = || self.is_removed.load(Ordering::Acquire).then_some(ProposeError::Removed);
+        self.broken().or_else(|| self.diverged()).or_else(removed)
     }
 
     /// What a caller is told whose call ended without an answer.

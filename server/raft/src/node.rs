@@ -241,6 +241,8 @@ impl Node {
                 raft: raft.clone(),
                 links: links.clone(),
                 manager: manager.clone(),
+                contact: contact.clone(),
+                health: health.clone(),
                 seen: Mutex::default(),
                 hints: Mutex::default(),
             });

@@ -141,7 +141,10 @@ impl Admin for AdminService {
         &self,
         _request: Request<v1::ListMembersRequest>,
     ) -> Result<Response<v1::ListMembersResponse>, Status> {
-        Ok(Response::new(self.list_members()))
+        match self.core.propose.unfit() {
+            Some(error) => Err(ServiceError::from(error).into()),
+            None => Ok(Response::new(self.list_members())),
+        }
     }
 
     async fn join_cluster(

@@ -221,6 +221,7 @@ impl ServiceError {
             Self::Propose(ProposeError::ShuttingDown) => Shape::new(Unavailable, "SHUTTING_DOWN").retry(500),
             Self::Propose(ProposeError::Unknown) => Shape::new(Unavailable, "OUTCOME_UNKNOWN").retry(100),
             Self::Propose(ProposeError::Diverged) => Shape::new(Unavailable, "STATE_DIVERGED").retry(1_000),
+            Self::Propose(ProposeError::Removed) => Shape::new(Unavailable, "MEMBER_REMOVED"),
             Self::Propose(ProposeError::Busy) => Shape::new(ResourceExhausted, "TOO_MANY_WRITES").retry(100),
             Self::Propose(ProposeError::TooLarge { max_bytes, .. }) => {
                 Shape::new(ResourceExhausted, "WRITE_TOO_LARGE").with("limit", max_bytes)

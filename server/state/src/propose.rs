@@ -42,6 +42,11 @@ pub enum ProposeError {
     /// This member's state differs from the others', and it serves nothing until it has theirs. Nothing was proposed.
     #[error("this member's state differs from the others', and is being replaced: use another member")]
     Diverged,
+    /// This member was removed from its cluster. Nothing was proposed.
+    #[error(
+        "this server was removed from its cluster: use a member; it needs a new data directory to become one again"
+    )]
+    Removed,
     /// This member's storage failed and it has stopped serving.
     #[error("this member's storage failed: {0}")]
     Broken(String),

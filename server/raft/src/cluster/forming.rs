@@ -13,9 +13,12 @@ use tokio::sync::watch;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use super::Contact;
 use super::manager::Manager;
 use crate::error::RaftError;
+use crate::health::Health;
 use crate::identity::Identity;
+use crate::leadership::Leader;
 use crate::peer::pb::hello_response::Seen;
 use crate::peer::{Lane, Links, pb};
 use crate::proposer::Raft;
@@ -28,6 +31,8 @@ const EVERY: Duration = Duration::from_millis(250);
 const LIMIT: Duration = Duration::from_secs(2);
 /// A server that has not asked for so long is gone.
 const FORGET: Duration = Duration::from_secs(3);
+/// A member that hears of no leader for so long asks whether it is still one.
+const QUIET: Duration = Duration::from_secs(2);
 /// Most addresses that are remembered, and their greatest length.
 const MAX_HINTS: usize = 256;
 const MAX_ADDRESS: usize = 260;
@@ -42,6 +47,8 @@ pub(crate) struct Forming {
     pub(crate) raft: Raft,
     pub(crate) links: Arc<Links>,
     pub(crate) manager: Arc<Manager>,
+    pub(crate) contact: Arc<Contact>,
+    pub(crate) health: Arc<Health>,
     /// The servers without a cluster that answered, and when.
     pub(crate) seen: Mutex<BTreeMap<u64, (pb::HelloResponse, Instant)>>,
     /// Where others are, by what they asked and by what others know, and when that was said last.
@@ -88,7 +95,7 @@ impl Forming {
                 next = self.try_once() => next,
             };
             match next {
-                Ok(Next::Done) => return,
+                Ok(Next::Done) => return self.heed_removal(stop).await,
                 Ok(Next::Wait(what)) => {
                     if reminded.is_none_or(|at| at.elapsed() > REMIND) {
                         tracing::info!("{what}");
@@ -107,6 +114,41 @@ impl Forming {
                 () = tokio::time::sleep(EVERY) => {}
             }
         }
+    }
+
+    /// Finds out whether this member was removed, when it hears of no leader: then it serves nothing any more.
+    async fn heed_removal(&self, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(QUIET) => {}
+            }
+            let is_heard = self.contact.age_ms().is_some_and(|ms| u128::from(ms) < QUIET.as_millis());
+            if is_heard || self.manager.leadership.now() == Leader::Me {
+                continue;
+            }
+            if self.is_removed().await {
+                return self.health.remove();
+            }
+        }
+    }
+
+    async fn is_removed(&self) -> bool {
+        let membership = self.manager.membership();
+        let others = membership.nodes().filter(|(id, _)| **id != self.identity.member_id);
+        let asked = others.map(|(_, member)| async {
+            let mut peer = self.links.to(&member.peer_address, Lane::Control).ok()?;
+            let request = pb::IsRemovedRequest { id: self.identity.member_id };
+            Some(
+                tokio::time::timeout(LIMIT, peer.is_removed(request))
+                    .await
+                    .ok()?
+                    .ok()?
+                    .into_inner()
+                    .is_removed,
+            )
+        });
+        join_all(asked).await.into_iter().flatten().any(|is_removed| is_removed)
     }
 
     async fn try_once(&self) -> Result<Next, RaftError> {

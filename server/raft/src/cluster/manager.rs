@@ -115,6 +115,15 @@ impl Manager {
         Ok(pb::JoinResponse { cluster_id: cluster.to_string() })
     }
 
+    /// Whether a member is none any more, as this member knows if it leads, and a quorum says that it does.
+    pub(crate) async fn has_removed(&self, id: u64) -> bool {
+        let confirmed = self.raft.get_read_linearizer(openraft::ReadPolicy::ReadIndex).await.is_ok();
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let knows = |stored: &crate::types::StoredMembership| stored.membership().get_node(&id).is_some();
+        confirmed && !knows(&metrics.membership_config) && !knows(&metrics.committed_membership_config)
+    }
+
     /// Carries a change out, here or on the leader. While there is none, or the one that is known is gone, waits for the next.
     pub(crate) async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let change = match change {

@@ -287,6 +287,15 @@ impl Peer for PeerService {
         Ok(Response::new(pb::ChangeResponse {}))
     }
 
+    async fn is_removed(
+        &self,
+        request: Request<pb::IsRemovedRequest>,
+    ) -> Result<Response<pb::IsRemovedResponse>, Status> {
+        let id = self.admit_healthy(request)?.id;
+        let is_removed = self.serving.manager.has_removed(id).await;
+        Ok(Response::new(pb::IsRemovedResponse { is_removed }))
+    }
+
     type FetchSnapshotStream = Answers<pb::SnapshotChunk>;
 
     async fn fetch_snapshot(

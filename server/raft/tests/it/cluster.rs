@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use konsul_raft::{PeerSettings, RaftError, Role, Settings};
 use konsul_state::cluster::{Change, ChangeError, MemberRole};
-use konsul_state::propose::Propose;
+use konsul_state::propose::{Propose, ProposeError};
 use konsul_state::store::{Entry, Payload, StoreOptions, open};
 use konsul_state::{CommandGroup, Durability, LogPosition, Persistence};
 
@@ -160,6 +160,8 @@ async fn a_server_joins_becomes_a_voter_and_is_removed() {
     until("it votes", || async { voters(&members[1]) == 4 }).await;
     members[3].node.change(Change::Remove("d".to_owned())).await.unwrap();
     until("it is gone", || async { members[0].node.members().len() == 3 }).await;
+    until("it knows", || async { members[3].node.unfit() == Some(ProposeError::Removed) }).await;
+    assert_eq!(members[3].put("key", "value").await, Err(ProposeError::Removed));
     let refused = members[0].node.change(Change::Remove("d".to_owned())).await;
     assert!(matches!(refused, Err(ChangeError::NoSuchMember(_))), "{refused:?}");
     stop(members).await;
