@@ -213,13 +213,16 @@ impl Member {
     fn look_after(&self, mut child: Child, told: &Arc<AtomicBool>) -> watch::Receiver<bool> {
         let (end, ended) = watch::channel(false);
         let (told, may_end) = (told.clone(), self.may_end.clone());
+        // The reason may be gone when it ends by it.
+        let might_end = may_end.load(Ordering::Relaxed) > 0;
         let (name, log, report) = (self.name.clone(), self.log(), self.report.clone());
         tokio::spawn(async move {
             let how = match child.wait().await {
                 Ok(status) => status.to_string(),
                 Err(error) => error.to_string(),
             };
-            if !told.load(Ordering::Relaxed) && may_end.load(Ordering::Relaxed) == 0 {
+            let has_reason = told.load(Ordering::Relaxed) || might_end || may_end.load(Ordering::Relaxed) > 0;
+            if !has_reason {
                 report.found(format_args!("{name} ended by itself ({how}): {}", last_words(&log)));
             }
             end.send_replace(true);

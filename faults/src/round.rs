@@ -115,6 +115,8 @@ async fn round(options: &RoundOptions) -> Result<ExitCode> {
 async fn calm(cluster: &Cluster, workload: &mut Workload, options: &RoundOptions) -> Result<Memories> {
     let report = &cluster.report;
     report.tell("all is healed");
+    // One that had no room to start when a fault ended is down still.
+    cluster.start()?;
     report.found_if(cluster.until_ready(READY_LIMIT).await);
     let before = workload.answered();
     tokio::time::sleep(PEACE).await;
