@@ -13,6 +13,10 @@ use crate::tx::{Rows, Tx};
 mod compact;
 mod kv;
 
+/// The most that one Command moves steady time: a proposer's clock that jumps an hour ahead must not make an hour pass for
+/// what has to be remembered.
+const MAX_STEP_MS: u64 = 1_000;
+
 /// Applies one log entry.
 pub(crate) fn entry(
     rows: &mut Rows<'_>,
@@ -53,7 +57,9 @@ fn apply(
     command: Command,
     batches: &mut Vec<Arc<Batch>>,
 ) -> Result<Outcome, StateError> {
-    rows.progress.time_ms = rows.progress.time_ms.max(command.time_ms);
+    let passed_ms = command.time_ms.saturating_sub(rows.progress.time_ms);
+    rows.progress.time_ms += passed_ms;
+    rows.progress.steady_ms += passed_ms.min(MAX_STEP_MS);
     match command.format {
         command::FORMAT => {}
         // Other members carry it out, so this one must not go on without it. Leaders write what every member knows.

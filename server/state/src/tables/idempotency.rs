@@ -22,7 +22,7 @@ pub const TABLE: TableSpec = TableSpec { number: 5, name: "idempotency" };
 /// The queue of expiry. Derived from `idempotency`, so not part of the state hash.
 pub const BY_AGE: TableSpec = TableSpec { number: 6, name: "idempotency_by_age" };
 
-/// How long an outcome is remembered: ten minutes of state time.
+/// How long an outcome is remembered: ten minutes of steady time, so at least ten minutes whatever a clock does.
 pub const MAX_AGE_MS: u64 = 10 * 60 * 1000;
 /// Most outcomes remembered.
 pub const MAX_ROWS: u64 = 1_000_000;
@@ -56,7 +56,7 @@ pub(crate) fn look_up(rows: &Rows<'_>, command: &Command) -> Result<Seen, StateE
         return Ok(Seen::First(Ticket { row_key, fingerprint }));
     };
     let record = decode(row)?;
-    if record.time_ms + MAX_AGE_MS < rows.progress.time_ms {
+    if record.steady_ms + MAX_AGE_MS < rows.progress.steady_ms {
         // Over age and still here only because nothing came to push it out: as good as forgotten.
         return Ok(Seen::First(Ticket { row_key, fingerprint }));
     }
@@ -82,7 +82,7 @@ pub(crate) fn remember(rows: &mut Rows<'_>, ticket: Ticket, outcome: &Outcome) -
     rows.progress.idempotency_sequence += 1;
     let record = IdempotencyRecord {
         outcome: outcome.encode_to_vec().into(),
-        time_ms: rows.progress.time_ms,
+        steady_ms: rows.progress.steady_ms,
         fingerprint: ticket.fingerprint,
         sequence: rows.progress.idempotency_sequence,
     };
@@ -110,7 +110,7 @@ fn forget_oldest(rows: &mut Rows<'_>) -> Result<bool, StateError> {
     let row = rows.tables.idempotency.get(&rows.txn, &row_key)?;
     let record = decode(row.ok_or_else(|| StateError::corrupt(BY_AGE.name, "a row has no outcome"))?)?;
     let progress = &rows.progress;
-    let due = record.time_ms + MAX_AGE_MS < progress.time_ms
+    let due = record.steady_ms + MAX_AGE_MS < progress.steady_ms
         || progress.idempotency_sequence - oldest >= MAX_ROWS
         || progress.idempotency_bytes > MAX_BYTES;
     if due {
