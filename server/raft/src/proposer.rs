@@ -57,13 +57,22 @@ struct Queue {
 struct Pending {
     command: Bytes,
     waiter: Waiter,
+    asked: Asked,
+}
+
+/// Since when a caller waits, and where it asked.
+#[derive(Clone, Copy)]
+struct Asked {
     since: Instant,
+    /// At another member, which sent it here because this one led: it is not sent on, or members that take each other for
+    /// the leader would wait for each other.
+    elsewhere: bool,
 }
 
 /// The callers of one log entry.
 struct Callers {
     round: Round,
-    since: Vec<Instant>,
+    asked: Vec<Asked>,
     /// Given back when the entry is applied, so that only so many are in flight.
     _permit: OwnedSemaphorePermit,
 }
@@ -109,7 +118,7 @@ impl Proposer {
     /// the Command may be carried out all the same.
     pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
         self.space.admit(&command)?;
-        self.propose_encoded(command.encode_to_vec().into()).await
+        self.propose_encoded(command.encode_to_vec().into(), false).await
     }
 
     /// The same for a Command that came in at another member. The other member is believed to have encoded one, not that
@@ -117,12 +126,12 @@ impl Proposer {
     pub(crate) async fn propose_forwarded(&self, command: Bytes) -> Answer<Outcome> {
         let decoded = Command::decode(command.clone()).map_err(|_| ProposeError::Unknown)?;
         self.space.admit(&decoded)?;
-        self.propose_encoded(command).await
+        self.propose_encoded(command, true).await
     }
 
-    async fn propose_encoded(&self, command: Bytes) -> Answer<Outcome> {
+    async fn propose_encoded(&self, command: Bytes, elsewhere: bool) -> Answer<Outcome> {
         let began = Instant::now();
-        let answer = self.enqueue(command).inspect_err(|_| {
+        let answer = self.enqueue(command, elsewhere).inspect_err(|_| {
             self.stats.refused.fetch_add(1, Relaxed);
         })?;
         let _waiting = Waiting::new(&self.stats);
@@ -134,6 +143,7 @@ impl Proposer {
     fn enqueue(
         &self,
         command: Bytes,
+        elsewhere: bool,
     ) -> Result<impl Future<Output = Option<Result<Outcome, ProposeError>>> + use<>, ProposeError> {
         if let Some(error) = self.health.unfit() {
             return Err(error);
@@ -153,7 +163,8 @@ impl Proposer {
                 return Err(ProposeError::Busy);
             }
             queue.bytes += bytes;
-            queue.waiting.push_back(Pending { command, waiter, since: Instant::now() });
+            let asked = Asked { since: Instant::now(), elsewhere };
+            queue.waiting.push_back(Pending { command, waiter, asked });
         }
         self.filled.notify_one();
         Ok(answer)
@@ -206,12 +217,12 @@ impl Proposer {
     /// Puts a group that nobody took where it was, for the next leader.
     fn put_back(&self, group: &Group, callers: Callers) {
         let commands = group.commands().iter().cloned();
-        let waiting = commands.zip(callers.round.into_waiters()).zip(callers.since);
+        let waiting = commands.zip(callers.round.into_waiters()).zip(callers.asked);
         {
             let mut queue = self.queue.lock();
-            for ((command, waiter), since) in waiting.rev() {
+            for ((command, waiter), asked) in waiting.rev() {
                 queue.bytes += command.len();
-                queue.waiting.push_front(Pending { command, waiter, since });
+                queue.waiting.push_front(Pending { command, waiter, asked });
             }
         }
         self.came_back.store(true, Release);
@@ -223,11 +234,12 @@ impl Proposer {
         let mut wait = self.came_back.swap(false, AcqRel);
         loop {
             let leader = leadership.now();
+            let is_here = leader == Leader::Me;
+            if !is_here && !self.refuse_those_in_vain(matches!(leader, Leader::Other(_))) {
+                return None;
+            }
             if leader != Leader::Nobody && !wait {
                 return Some(leader);
-            }
-            if !self.refuse_the_impatient() {
-                return None;
             }
             tokio::select! {
                 () = leadership.changed() => {}
@@ -237,16 +249,19 @@ impl Proposer {
         }
     }
 
-    /// Refuses those that waited for too long, and forgets those who went away. Nothing was proposed of them. Says whether
-    /// anybody still waits.
-    fn refuse_the_impatient(&self) -> bool {
+    /// Refuses those that waited for too long for a leader, and those that came for one that is none any more; forgets those who
+    /// went away. Nothing was proposed of them. Says whether anybody still waits.
+    fn refuse_those_in_vain(&self, another_leads: bool) -> bool {
         let mut refused = Vec::new();
         let is_waiting = {
             let mut queue = self.queue.lock();
             let patience = if queue.closed { Duration::ZERO } else { PATIENCE };
-            let (stay, go) = std::mem::take(&mut queue.waiting)
-                .into_iter()
-                .partition::<VecDeque<_>, _>(|p| p.since.elapsed() < patience && !p.waiter.is_gone());
+            let stays = |pending: &Pending| {
+                let is_patient = another_leads || pending.asked.since.elapsed() < patience;
+                is_patient && !pending.asked.elsewhere && !pending.waiter.is_gone()
+            };
+            let (stay, go) =
+                std::mem::take(&mut queue.waiting).into_iter().partition::<VecDeque<_>, _>(stays);
             queue.waiting = stay;
             queue.bytes = queue.waiting.iter().map(|pending| pending.command.len()).sum();
             refused.extend(go.into_iter().map(|pending| pending.waiter));
@@ -290,17 +305,17 @@ impl Proposer {
         let count = count.max(1).min(queue.waiting.len());
         let mut commands = Vec::with_capacity(count);
         let (mut waiters, mut times) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for Pending { command, waiter, since } in queue.waiting.drain(..count) {
+        for Pending { command, waiter, asked } in queue.waiting.drain(..count) {
             commands.push(command);
             waiters.push(waiter);
-            times.push(since);
+            times.push(asked);
         }
         let group = Group::new(commands);
         queue.bytes -= group.bytes();
         drop(queue);
         self.stats.group_commands.record(count as u64);
         let round = Round::new(waiters, self.health.clone());
-        (group, Callers { round, since: times, _permit: permit })
+        (group, Callers { round, asked: times, _permit: permit })
     }
 }
 
