@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use konsul_fronts::{Listener, Port, Probe, pages};
-use konsul_raft::{Node, PeerSettings, Recovery, Role};
+use konsul_raft::{Node, PeerSettings, Recovery, Role, TlsFiles};
 use konsul_service::duties::Duties;
 use konsul_service::{About, Door, Hub, Parts};
 use konsul_state::cluster::MemberRole;
@@ -247,7 +247,12 @@ fn peers(cluster: &ClusterSettings, listen: SocketAddr, bound: SocketAddr) -> Pe
             MemberKind::Standby => Role::Standby,
             MemberKind::Replica => Role::Replica,
         },
-        tls: cluster.tls(),
+        tls: match (&cluster.tls_ca, &cluster.tls_cert, &cluster.tls_key) {
+            (Some(ca), Some(cert), Some(key)) => {
+                Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+            }
+            _ => None,
+        },
         replace_dead_after: Some(cluster.replace_dead_after).filter(|after| !after.is_zero()),
         version: crate::VERSION.to_owned(),
     }

@@ -226,16 +226,6 @@ impl Settings {
 }
 
 impl ClusterSettings {
-    /// The certificates, if they are set.
-    pub(crate) fn tls(&self) -> Option<konsul_raft::TlsFiles> {
-        match (&self.tls_ca, &self.tls_cert, &self.tls_key) {
-            (Some(ca), Some(cert), Some(key)) => {
-                Some(konsul_raft::TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
-            }
-            _ => None,
-        }
-    }
-
     fn check(&self, is_dev: bool) -> Result<(), ConfigError> {
         let Some(listen) = self.peer_listen else {
             return match self.bootstrap_expect > 1 || !self.join.is_empty() {

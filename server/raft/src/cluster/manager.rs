@@ -164,6 +164,11 @@ impl Manager {
         if let Change::Transfer(name) = &change {
             return self.transfer(Some(name.as_str()).filter(|name| !name.is_empty())).await;
         }
+        if self.is_about_me(&change) {
+            // A leader that is no voter any more can change nothing.
+            self.transfer(None).await?;
+            return self.pass_on(change).await;
+        }
         let _changing = self.changing.lock().await;
         let membership = self.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
@@ -174,9 +179,11 @@ impl Manager {
                     if voters.len() == 1 {
                         return Err(Status::failed_precondition(format!("{name:?} is the only voter")));
                     }
+                    // It is no learner afterwards either.
                     self.change_members(ChangeMembers::RemoveVoters(BTreeSet::from([id]))).await?;
+                } else {
+                    self.change_members(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await?;
                 }
-                self.change_members(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await?;
                 tracing::info!(name, id, "removed a member");
             }
             Change::Promote(name) => {
@@ -199,6 +206,28 @@ impl Manager {
             Change::Transfer(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether a change takes the vote from this member while others have one.
+    fn is_about_me(&self, change: &change_request::Change) -> bool {
+        let (change_request::Change::Remove(name) | change_request::Change::Demote(name)) = change else {
+            return false;
+        };
+        let membership = self.membership();
+        let me = self.identity.member_id;
+        let others = membership.voter_ids().filter(|id| *id != me).count();
+        membership.get_node(&me).is_some_and(|member| member.name == *name) && others > 0
+    }
+
+    /// Has the leader carry a change out.
+    async fn pass_on(&self, change: change_request::Change) -> Result<(), Status> {
+        let Leader::Other(leader) = self.leadership.now() else { return Err(no_leader()) };
+        let mut peer = self.links.to(&leader.peer_address, Lane::Forward)?;
+        let request = pb::ChangeRequest { change: Some(change) };
+        match tokio::time::timeout(LIMIT, peer.change(request)).await {
+            Ok(changed) => changed.map(|_| ()),
+            Err(_) => Err(Status::deadline_exceeded("the leader did not answer")),
+        }
     }
 
     async fn set_role(&self, member: &Member, role: pb::Role) -> Result<(), Status> {
