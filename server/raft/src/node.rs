@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use konsul_state::cluster::{self, MemberRole};
@@ -13,7 +12,7 @@ use konsul_state::{Command, Durability, Outcome, State};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, Instant, SnapshotPolicy};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use crate::answers::Desks;
@@ -36,6 +35,7 @@ use crate::settings::{PeerSettings, Settings};
 use crate::snapshots::stored_membership;
 use crate::space::Space;
 use crate::stats::Stats;
+use crate::threads::Working;
 use crate::types::Member;
 
 /// Runs that may wait for the applying thread; openraft sends one at a time.
@@ -73,14 +73,8 @@ struct Running {
     stop_keeping: watch::Sender<bool>,
     port: Option<ServedPort>,
     stopping: Arc<AtomicBool>,
-    applying: Applying,
+    applying: Working,
     _data_dir: DataDir,
-}
-
-/// The applying thread, and what is dropped when it is done.
-struct Applying {
-    thread: JoinHandle<()>,
-    end: oneshot::Receiver<()>,
 }
 
 impl Node {
@@ -94,7 +88,7 @@ impl Node {
         settings.check()?;
         let port = match &settings.peers {
             None => None,
-            Some(peers) => Some(PeerPort::bind(peers.listen, read_tls(peers)?).await?),
+            Some(peers) => Some(PeerPort::bind(&*settings.net, peers.listen, read_tls(peers)?).await?),
         };
         let data_dir = DataDir::open(&settings)?;
         let stats = Arc::new(Stats::default());
@@ -124,7 +118,7 @@ impl Node {
         let Common { stats, health, space } = common;
         let identity = data_dir.identity.clone();
         let tls = settings.peers.as_ref().map(read_tls).transpose()?.flatten();
-        let links = Arc::new(Links::new(identity.clone(), tls));
+        let links = Arc::new(Links::new(identity.clone(), settings.net.clone(), tls));
         let peer_address = port.as_ref().map(|port| port.address);
         let advertised = settings.peers.as_ref().and_then(|peers| peers.advertise.clone());
         let my_address = advertised.or(peer_address.map(|address| address.to_string())).unwrap_or_default();
@@ -150,6 +144,7 @@ impl Node {
             state: state.clone(),
             snapshots: snapshots.clone(),
             pace: pace.clone(),
+            threads: settings.threads,
             growth: growth.clone(),
             stats: stats.clone(),
             ready: Arc::default(),
@@ -169,9 +164,10 @@ impl Node {
             growth,
         });
         let (works, waiting) = mpsc::channel(MAX_WORKS);
-        let applying = Applying::start(applier.clone(), waiting).map_err(RaftError::file(&data_dir.path))?;
+        let applying = settings.threads.start("apply", applier.clone(), waiting);
+        let applying = applying.map_err(RaftError::file(&data_dir.path))?;
         let machine = Machine { works, applier, builder: builder.clone() };
-        let network = Network { links: links.clone(), pace };
+        let network = Network { links: links.clone(), pace, threads: settings.threads };
         let raft = Raft::new(identity.member_id, Arc::new(config(settings)?), network, log, machine).await;
         let raft = match raft {
             Ok(raft) => raft,
@@ -236,6 +232,7 @@ impl Node {
                 forming: forming.clone(),
                 manager: manager.clone(),
                 contact: contact.clone(),
+                threads: settings.threads,
                 max_snapshot_bytes: settings.map_bytes as u64,
             });
             served = Some(port.serve(service)?);
@@ -449,26 +446,6 @@ impl Propose for Node {
 
 fn read_tls(peers: &PeerSettings) -> Result<Option<Tls>, RaftError> {
     peers.tls.as_ref().map(Tls::read).transpose()
-}
-
-impl Applying {
-    fn start(applier: Arc<Applier>, works: mpsc::Receiver<crate::apply::Work>) -> std::io::Result<Self> {
-        let (ended, end) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("apply".into()).spawn(move || {
-            applier.run(works);
-            drop(ended);
-        })?;
-        Ok(Self { thread, end })
-    }
-
-    /// Waits for the thread, without holding up the tasks that it waits for.
-    async fn join(self) {
-        // It is dropped, not sent, when the thread is done.
-        drop(self.end.await);
-        if self.thread.join().is_err() {
-            tracing::error!("the thread that applies panicked");
-        }
-    }
 }
 
 /// Whether a task ended in time. One that panicked has ended.

@@ -21,6 +21,7 @@ use super::pb::{self, transfer_response};
 use super::snapshot;
 use crate::copy::Pace;
 use crate::snapshots::SnapshotDir;
+use crate::threads::Threads;
 use crate::types::{Member, Snapshot, Types, Vote};
 
 /// How long to wait before trying again to reach a member: soon at first, because a member that was restarted is back in a
@@ -37,6 +38,7 @@ const BACKOFF: [Duration; 4] = [
 pub(crate) struct Network {
     pub(crate) links: Arc<Links>,
     pub(crate) pace: Pace,
+    pub(crate) threads: Threads,
 }
 
 /// The way to one member.
@@ -164,8 +166,9 @@ impl RaftNetworkV2<Types> for ToPeer {
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let mut peer = self.peer(Lane::Bulk)?;
+        let Network { pace, threads, .. } = self.network.clone();
         tokio::select! {
-            sent = snapshot::send(&mut peer, vote, snapshot.snapshot, &self.network.pace) => {
+            sent = snapshot::send(&mut peer, vote, snapshot.snapshot, pace, threads) => {
                 let response = sent.map_err(|e| unreachable(&self.address, &e))?;
                 let vote = required(response.vote, "vote").map_err(|e| unreachable(&self.address, &e))?;
                 Ok(SnapshotResponse::new(vote.into()))

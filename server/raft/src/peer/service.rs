@@ -25,6 +25,7 @@ use crate::proposer::{Proposer, Raft};
 use crate::reads::Reads;
 use crate::snapshots::Snapshots;
 use crate::space::Space;
+use crate::threads::Threads;
 use crate::types::{Snapshot, Types};
 
 /// Most Commands in one call: what fits into an entry.
@@ -44,6 +45,7 @@ pub(crate) struct Serving {
     pub(crate) forming: Arc<Forming>,
     pub(crate) manager: Arc<Manager>,
     pub(crate) contact: Arc<Contact>,
+    pub(crate) threads: Threads,
     /// Greatest size of a snapshot.
     pub(crate) max_snapshot_bytes: u64,
 }
@@ -200,7 +202,7 @@ impl Peer for PeerService {
         let vote = offer.vote.ok_or_else(|| Status::invalid_argument("vote is missing"))?.into();
         let incoming = self.serving.snapshots.receive(&offer).map_err(|e| Status::internal(e.to_string()))?;
         let data = snapshot::check(first, incoming.received())?;
-        let received = snapshot::receive(incoming, Some(data), chunks).await?;
+        let received = snapshot::receive(incoming, data, chunks, self.serving.threads).await?;
         tracing::info!(index = received.applied.index, bytes = offer.bytes, "a snapshot has come in");
         let meta = received.meta().map_err(|e| malformed(&e))?;
         let snapshot = Snapshot { meta, snapshot: received };
