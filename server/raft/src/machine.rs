@@ -11,9 +11,9 @@ use konsul_state::State;
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::apply::{Applier, Growth, Work};
+use crate::apply::{Applier, Entries, Growth, Work};
 use crate::copy::Pace;
 use crate::snapshots::{SnapshotDir, Snapshots, stored_membership};
 use crate::stats::Stats;
@@ -30,6 +30,8 @@ pub(crate) struct Machine {
     pub(crate) works: mpsc::Sender<Work>,
     pub(crate) applier: Arc<Applier>,
     pub(crate) builder: Builder,
+    /// How far the log is durable.
+    pub(crate) durable_end: watch::Receiver<u64>,
 }
 
 /// Makes snapshots.
@@ -65,6 +67,14 @@ impl Builder {
 }
 
 impl Machine {
+    /// Waits until this member's own log has the entries of a run on its disk. openraft applies what a quorum has, and this
+    /// member may be none of it; but a state that is ahead of its log can't be told from a log that lost its end.
+    async fn wait_for_log(&mut self, run: &Entries) -> io::Result<()> {
+        let Some((last, _)) = run.last() else { return Ok(()) };
+        let durable = self.durable_end.wait_for(|end| *end > last.log_id.index).await;
+        durable.map(|_| ()).map_err(|_| io::Error::other("the log could not be written"))
+    }
+
     async fn ask<T>(&self, work: Work, answer: oneshot::Receiver<io::Result<T>>) -> io::Result<T> {
         self.works.send(work).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
@@ -106,6 +116,7 @@ impl RaftStateMachine<Types> for Machine {
                     break;
                 }
             }
+            self.wait_for_log(&run).await?;
             match self.applier.apply_here(run) {
                 Ok(applied) => applied?,
                 Err(entries) => {

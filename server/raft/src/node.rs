@@ -166,7 +166,8 @@ impl Node {
         let (works, waiting) = mpsc::channel(MAX_WORKS);
         let applying = settings.threads.start("apply", applier.clone(), waiting);
         let applying = applying.map_err(RaftError::file(&data_dir.path))?;
-        let machine = Machine { works, applier, builder: builder.clone() };
+        let durable_end = reader.follow_durable();
+        let machine = Machine { works, applier, builder: builder.clone(), durable_end };
         let network = Network { links: links.clone(), pace, threads: settings.threads };
         let raft = Raft::new(identity.member_id, Arc::new(config(settings)?), network, log, machine).await;
         let raft = match raft {

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use tokio::sync::watch;
+
 use crate::types::{LogId, RaftEntry, Vote, entry_bytes};
 
 /// The log as it is, including what is still being written.
@@ -13,8 +15,8 @@ pub(crate) struct Recent {
     bytes: usize,
     /// Bytes of entries to keep once they are durable.
     max_bytes: usize,
-    /// Entries before this index are durable.
-    durable_end: u64,
+    /// Entries before this index are durable. `None` when no more will be.
+    durable_end: Option<watch::Sender<u64>>,
     pub(crate) vote: Option<Vote>,
     pub(crate) committed: Option<LogId>,
     pub(crate) purged: Option<LogId>,
@@ -24,8 +26,19 @@ pub(crate) struct Recent {
 impl Recent {
     /// The log as recovery found it.
     pub(crate) fn new(max_bytes: usize, purged: Option<LogId>, last: Option<LogId>) -> Self {
-        let durable_end = last.map_or(0, |id| id.index + 1);
+        let durable_end = Some(watch::Sender::new(last.map_or(0, |id| id.index + 1)));
         Self { max_bytes, purged, last, durable_end, ..Self::default() }
+    }
+
+    /// Follows how far the log is durable: before which index. It ends when nothing more will be.
+    pub(crate) fn follow(&self) -> watch::Receiver<u64> {
+        // The receiver of a sender that is gone has ended.
+        self.durable_end.as_ref().map_or_else(|| watch::channel(0).1, watch::Sender::subscribe)
+    }
+
+    /// Notes that nothing more will be durable.
+    pub(crate) fn fail(&mut self) {
+        self.durable_end = None;
     }
 
     /// The index of the first entry kept in memory, or of the next entry if there is none.
@@ -66,9 +79,16 @@ impl Recent {
         if at.is_some_and(|entry| entry.log_id != upto) {
             return;
         }
-        self.durable_end = self.durable_end.max(upto.index + 1);
+        let Some(durable_end) = &self.durable_end else { return };
+        let end = upto.index + 1;
+        durable_end.send_if_modified(|durable_end| {
+            let grows = end > *durable_end;
+            *durable_end = end.max(*durable_end);
+            grows
+        });
+        let end = *durable_end.borrow();
         while self.bytes > self.max_bytes
-            && self.entries.front().is_some_and(|entry| entry.log_id.index < self.durable_end)
+            && self.entries.front().is_some_and(|entry| entry.log_id.index < end)
         {
             self.pop_front();
         }
@@ -82,7 +102,9 @@ impl Recent {
                 self.bytes -= entry_bytes(&entry);
             }
         }
-        self.durable_end = self.durable_end.min(end);
+        if let Some(durable_end) = &self.durable_end {
+            durable_end.send_modify(|durable_end| *durable_end = end.min(*durable_end));
+        }
         self.last = last.max(self.purged);
     }
 

@@ -14,7 +14,7 @@ use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::{Mutex, RwLock};
 use raft_engine::{Config, ReadableSize, RecoveryMode};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::disk::Disk;
 use crate::error::RaftError;
@@ -187,6 +187,11 @@ impl LogReader {
     /// The index of the oldest entry that is held in memory.
     pub(crate) fn first_in_memory(&self) -> u64 {
         self.shared.recent.lock().first()
+    }
+
+    /// Follows how far the log is durable: before which index. It ends when nothing more will be.
+    pub(crate) fn follow_durable(&self) -> watch::Receiver<u64> {
+        self.shared.recent.lock().follow()
     }
 
     /// Bytes of the log on disk, with its spare files.

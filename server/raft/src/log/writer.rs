@@ -89,6 +89,7 @@ impl Worker for Writer {
         let result = self.write(&batch);
         if let Err(error) = &result {
             self.health.break_down(format!("the log could not be written: {error}"));
+            self.recent.lock().fail();
         }
         for job in batch {
             job.finish(copy(&result));
