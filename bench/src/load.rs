@@ -75,15 +75,16 @@ impl Window {
         Self { begin, end: begin + client.window }
     }
 
-    /// Sleeps through the window and returns the CPU seconds the server used in it.
+    /// Sleeps through the window and returns the CPU seconds the servers used in it, all together.
     ///
     /// # Errors
-    /// When the server is gone.
-    pub(crate) fn cpu_seconds(self, pid: u32) -> Result<f64> {
+    /// When one of them is gone.
+    pub(crate) fn cpu_seconds(self, pids: &[u32]) -> Result<f64> {
+        let used = || pids.iter().map(|pid| observe::cpu_seconds(*pid)).sum::<Result<f64>>();
         thread::sleep(self.begin.saturating_duration_since(Instant::now()));
-        let before = observe::cpu_seconds(pid)?;
+        let before = used()?;
         thread::sleep(self.end.saturating_duration_since(Instant::now()));
-        Ok(observe::cpu_seconds(pid)? - before)
+        Ok(used()? - before)
     }
 
     /// Whether a sample taken at `now` counts.
@@ -115,7 +116,28 @@ where
     C: Caller,
     F: Fn(T, usize) -> C + Sync,
 {
-    let connections = client.connections.min(in_flight).max(1);
+    drive_members(client, &[server], &[server], in_flight, caller)
+}
+
+/// Drives some members of a cluster, over as many connections each, and counts what all members cost.
+///
+/// # Errors
+/// As [`drive`].
+pub(crate) fn drive_members<T, C, F>(
+    client: &Client,
+    driven: &[&Server],
+    members: &[&Server],
+    in_flight: usize,
+    caller: F,
+) -> Result<Outcome>
+where
+    T: Target,
+    C: Caller,
+    F: Fn(T, usize) -> C + Sync,
+{
+    let pids: Vec<u32> = members.iter().map(|server| server.pid()).collect();
+    let peer = members.first().context("there is nobody to drive")?.peer;
+    let connections = client.connections.next_multiple_of(driven.len()).min(in_flight).max(1);
     let threads = client.threads.min(connections).max(1);
     let (samples, cpu) = thread::scope(|scope| {
         let (ready_sender, ready) = mpsc::channel();
@@ -127,8 +149,9 @@ where
             let (ready_sender, caller) = (ready_sender.clone(), &caller);
             joins.push(scope.spawn(move || {
                 let runtime = runtime()?;
-                let own = share(connections, threads, thread);
-                let targets = runtime.block_on(connect_all::<T>(server.address, own));
+                let own = (thread..connections).step_by(threads);
+                let addresses = own.map(|number| driven[number % driven.len()].address);
+                let targets = runtime.block_on(connect_each::<T>(addresses));
                 // The receiver outlives the threads.
                 let _ = ready_sender.send(());
                 let targets = targets?;
@@ -149,11 +172,11 @@ where
             // A thread that failed to connect no longer listens; its error comes with the join.
             let _ = start.send(window);
         }
-        let cpu = window.cpu_seconds(server.pid());
+        let cpu = window.cpu_seconds(&pids);
         let samples: Result<Vec<Samples>> = joins.into_iter().map(join).collect();
         samples.and_then(|samples| Ok((samples, cpu?)))
     })
-    .with_context(|| format!("the load on {} failed", server.peer))?;
+    .with_context(|| format!("the load on {peer} failed"))?;
     outcome(samples, cpu, client.window)
 }
 
@@ -187,8 +210,13 @@ pub(crate) fn share(total: usize, threads: usize, index: usize) -> usize {
 /// # Errors
 /// When one can't be opened in time.
 pub(crate) async fn connect_all<T: Target>(address: SocketAddr, count: usize) -> Result<Vec<T>> {
-    let mut targets = Vec::with_capacity(count);
-    for _ in 0..count {
+    connect_each(std::iter::repeat_n(address, count)).await
+}
+
+/// Opens a connection to each of these.
+async fn connect_each<T: Target>(addresses: impl Iterator<Item = SocketAddr>) -> Result<Vec<T>> {
+    let mut targets = Vec::new();
+    for address in addresses {
         let target = tokio::time::timeout(CONNECT_LIMIT, connect(address)).await;
         targets.push(target.context("connecting takes too long")?.context("can't connect")?);
     }

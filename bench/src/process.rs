@@ -36,6 +36,40 @@ pub(crate) struct Programs {
     pub(crate) bare_runtimes: usize,
 }
 
+/// What a server is told that is to be one of several members.
+#[derive(Debug, Clone)]
+pub(crate) struct Seat {
+    /// Names and addresses among themselves, of all of them.
+    members: Vec<(String, SocketAddr)>,
+    /// Which one it is.
+    place: usize,
+}
+
+impl Seat {
+    /// The seats of a cluster of so many members.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub(crate) fn of(count: usize) -> Result<Vec<Self>> {
+        let members =
+            (0..count).map(|n| Ok((format!("n{n}"), free_address()?))).collect::<Result<Vec<_>>>()?;
+        Ok((0..count).map(|place| Self { members: members.clone(), place }).collect())
+    }
+
+    /// The name that the member's directory may have, too.
+    pub(crate) fn name(&self) -> &str {
+        &self.members[self.place].0
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.members[self.place].1
+    }
+
+    fn list(&self, show: impl Fn(&(String, SocketAddr)) -> String) -> String {
+        self.members.iter().map(show).collect::<Vec<_>>().join(",")
+    }
+}
+
 /// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -55,11 +89,24 @@ impl Server {
     /// # Errors
     /// When it can't be started, ends at once (with the last line of its log), or does not listen in time.
     pub(crate) fn start(peer: Peer, programs: &Programs, directory: &Path) -> Result<Self> {
+        Self::start_at(peer, programs, directory, None)
+    }
+
+    /// Starts it as one of several members, if it has a seat. It may listen before the others are there.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub(crate) fn start_at(
+        peer: Peer,
+        programs: &Programs,
+        directory: &Path,
+        seat: Option<&Seat>,
+    ) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let address_file = directory.join("address");
         // The last start's address must not be taken for this one's.
         let _ = fs::remove_file(&address_file);
-        let (mut command, known_address) = command(peer, programs, directory, &address_file)?;
+        let (mut command, known_address) = command(peer, programs, directory, &address_file, seat)?;
         let log_path = directory.join("log");
         let log = File::options().create(true).append(true).open(&log_path)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -190,6 +237,7 @@ fn command(
     programs: &Programs,
     directory: &Path,
     address_file: &Path,
+    seat: Option<&Seat>,
 ) -> Result<(Command, Option<SocketAddr>)> {
     let data = directory.join("data");
     match peer {
@@ -203,16 +251,28 @@ fn command(
             let mut command = Command::new(&programs.konsul);
             command.arg("server").arg("--data-dir").arg(data);
             command.arg("--listen").arg("127.0.0.1:0").arg("--address-file").arg(address_file);
+            if let Some(seat) = seat {
+                command.env("KONSUL_CLUSTER_MEMBER_NAME", seat.name());
+                command.env("KONSUL_CLUSTER_PEER_LISTEN", seat.address().to_string());
+                command.env("KONSUL_CLUSTER_JOIN", seat.list(|(_, address)| address.to_string()));
+                command.env("KONSUL_CLUSTER_BOOTSTRAP_EXPECT", seat.members.len().to_string());
+            }
             Ok((command, None))
         }
         Peer::Etcd => {
-            let (client, peer) = (free_address()?, free_address()?);
+            let client = free_address()?;
+            let peer = seat.map_or_else(free_address, |seat| Ok(seat.address()))?;
+            let name = seat.map_or("default", Seat::name);
+            let cluster = seat.map_or_else(
+                || format!("{name}=http://{peer}"),
+                |seat| seat.list(|(name, address)| format!("{name}=http://{address}")),
+            );
             let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
             let mut command = Command::new(&programs.etcd);
             command.arg("--data-dir").arg(data);
             command.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);
             command.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
-            command.args(["--initial-cluster", &format!("default={peer_url}")]);
+            command.args(["--name", name, "--initial-cluster", &cluster]);
             // 2 GiB, the default, is too little for ten million keys.
             command.args(["--quota-backend-bytes", "17179869184", "--log-level", "warn"]);
             Ok((command, Some(client)))

@@ -8,6 +8,7 @@ use crate::cluster::Cluster;
 use crate::compact::Compact;
 use crate::completion::Completion;
 use crate::kv::Kv;
+use crate::recover::Recover;
 use crate::server::Server;
 use crate::status::Status;
 use crate::tls::Tls;
@@ -43,6 +44,7 @@ pub(crate) enum Command {
     Cluster(Cluster),
     Compact(Compact),
     Tls(Tls),
+    Recover(Recover),
     Completion(Completion),
 }
 

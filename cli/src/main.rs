@@ -19,6 +19,7 @@ mod completion;
 mod failure;
 mod kv;
 mod output;
+mod recover;
 mod server;
 mod session;
 mod status;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Server(command) => command.run(),
+        Command::Recover(command) => command.run(cli.client.output),
         Command::Completion(command) => command.run(),
         Command::Tls(command) => command.run(&Output::new(cli.client.output)),
         Command::Status(command) => session::run(cli.client, |session| command.run(session)),

@@ -10,22 +10,28 @@ from pathlib import Path
 
 
 class Server:
-    """A `konsul server` with a data directory of its own, on loopback, on a port that stays the same over restarts."""
+    """A `konsul server` with a data directory of its own, on loopback, on a port that stays the same over restarts.
 
-    def __init__(self, konsul, folder, listen="127.0.0.1:0"):
+    With a configuration file, that says where it listens and where its data is. One that is `apart` gets no Ctrl-C of the
+    terminal; whoever started it ends it.
+    """
+
+    def __init__(self, konsul, folder, listen="127.0.0.1:0", config=None, apart=False):
         self.konsul = konsul
         self.folder = Path(folder)
         self.listen = listen
+        self.config = config
+        self.apart = apart
         self.process = None
 
     def start(self, limit_s=20):
         """Starts it and waits until it serves."""
         address_file = self.folder / "address"
         address_file.unlink(missing_ok=True)
-        command = [self.konsul, "server", "--data-dir", str(self.folder / "data"), "--listen", self.listen,
-                   "--address-file", str(address_file)]
+        placed = ["--config", str(self.config)] if self.config else ["--data-dir", str(self.folder / "data"), "--listen", self.listen]
+        command = [self.konsul, "server", *placed, "--address-file", str(address_file)]
         with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=self.apart)
         deadline = time.monotonic() + limit_s
         while not (address_file.exists() and address_file.read_text().strip()):
             if self.process.poll() is not None or time.monotonic() > deadline:

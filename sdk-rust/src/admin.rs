@@ -1,14 +1,19 @@
 //! The Admin service.
 
+use std::future::Future;
+
 use konsul_proto::v1::admin_client::AdminClient;
 use konsul_proto::v1::{
-    CompactRequest, CompactResponse, DemoteMemberRequest, ListMembersRequest, ListMembersResponse,
-    PromoteMemberRequest, RemoveMemberRequest, StatusRequest, StatusResponse, TransferLeadershipRequest,
+    CompactRequest, CompactResponse, DemoteMemberRequest, JoinClusterRequest, ListMembersRequest,
+    ListMembersResponse, PromoteMemberRequest, RemoveMemberRequest, StatusRequest, StatusResponse,
+    TransferLeadershipRequest,
 };
+use tonic::{Request, Response, Status};
 
 use crate::call::Call;
 use crate::client::Client;
 use crate::error::Error;
+use crate::transport::Transport;
 
 /// Looks after a server and its store.
 #[derive(Debug, Clone)]
@@ -57,18 +62,22 @@ impl Admin {
             .await
     }
 
+    /// Has the server, which waits for a cluster, join the one at any of these peer addresses (host:port).
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION when it has a cluster already, or is refused there.
+    pub async fn join_cluster(&self, addresses: &[String]) -> Result<(), Error> {
+        let request = JoinClusterRequest { addresses: addresses.to_vec() };
+        self.change(request, |mut admin, request| async move { admin.join_cluster(request).await }).await
+    }
+
     /// Takes a member out of the cluster, whether it is alive or not.
     ///
     /// # Errors
     /// NOT_FOUND when there is none of this name, FAILED_PRECONDITION when it is the only voter.
     pub async fn remove_member(&self, name: &str) -> Result<(), Error> {
         let request = RemoveMemberRequest { name: name.to_owned() };
-        Call::write(&self.client, self.client.shared.timeout, None)?
-            .send(request, |transport, _, request| async move {
-                AdminClient::new(transport).remove_member(request).await
-            })
-            .await
-            .map(|_| ())
+        self.change(request, |mut admin, request| async move { admin.remove_member(request).await }).await
     }
 
     /// Makes a member a voter.
@@ -77,12 +86,7 @@ impl Admin {
     /// NOT_FOUND when there is none of this name.
     pub async fn promote_member(&self, name: &str) -> Result<(), Error> {
         let request = PromoteMemberRequest { name: name.to_owned() };
-        Call::write(&self.client, self.client.shared.timeout, None)?
-            .send(request, |transport, _, request| async move {
-                AdminClient::new(transport).promote_member(request).await
-            })
-            .await
-            .map(|_| ())
+        self.change(request, |mut admin, request| async move { admin.promote_member(request).await }).await
     }
 
     /// Makes a voter a member that doesn't vote.
@@ -91,12 +95,7 @@ impl Admin {
     /// NOT_FOUND when there is none of this name, FAILED_PRECONDITION when it is the only voter.
     pub async fn demote_member(&self, name: &str) -> Result<(), Error> {
         let request = DemoteMemberRequest { name: name.to_owned() };
-        Call::write(&self.client, self.client.shared.timeout, None)?
-            .send(request, |transport, _, request| async move {
-                AdminClient::new(transport).demote_member(request).await
-            })
-            .await
-            .map(|_| ())
+        self.change(request, |mut admin, request| async move { admin.demote_member(request).await }).await
     }
 
     /// Hands leadership over to this voter, or to the one whose log is furthest; returns when that one leads.
@@ -105,10 +104,18 @@ impl Admin {
     /// NOT_FOUND when there is none of this name, FAILED_PRECONDITION when it is no voter.
     pub async fn transfer_leadership(&self, to: Option<&str>) -> Result<(), Error> {
         let request = TransferLeadershipRequest { name: to.unwrap_or_default().to_owned() };
-        Call::write(&self.client, self.client.shared.timeout, None)?
-            .send(request, |transport, _, request| async move {
-                AdminClient::new(transport).transfer_leadership(request).await
-            })
+        self.change(request, |mut admin, request| async move { admin.transfer_leadership(request).await })
+            .await
+    }
+
+    async fn change<Req, Res, Rpc, Answered>(&self, request: Req, rpc: Rpc) -> Result<(), Error>
+    where
+        Req: Clone,
+        Rpc: Fn(AdminClient<Transport>, Request<Req>) -> Answered,
+        Answered: Future<Output = Result<Response<Res>, Status>>,
+    {
+        let call = Call::write(&self.client, self.client.shared.timeout, None)?;
+        call.send(request, |transport, _, request| rpc(AdminClient::new(transport), request))
             .await
             .map(|_| ())
     }

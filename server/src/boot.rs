@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use konsul_fronts::{Listener, Port, Probe, pages};
-use konsul_raft::{Node, PeerSettings, Role};
+use konsul_raft::{Node, PeerSettings, Recovery, Role};
 use konsul_service::duties::Duties;
 use konsul_service::{About, Door, Hub, Parts};
-use konsul_state::propose::{BatchSink, Propose};
+use konsul_state::cluster::MemberRole;
+use konsul_state::propose::{BatchSink, Propose, Standing};
 use konsul_state::{Batch, Persistence, Revision};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -49,6 +50,11 @@ pub(crate) async fn serve(settings: Settings, runtimes: Vec<Handle>) -> Result<(
         signal = signals.next() => tracing::warn!(signal, "stopped without waiting"),
     }
     Ok(())
+}
+
+/// Makes a new cluster out of a survivor's data directory, or says what that would do.
+pub(crate) async fn recover(settings: &Settings, listen: SocketAddr, go: bool) -> Result<Recovery, Failure> {
+    Ok(konsul_raft::recover(raft_settings(settings, listen)?, go).await?)
 }
 
 /// Everything that is up, but for the listener.
@@ -118,14 +124,51 @@ struct Watchdog {
     stopping: AtomicBool,
 }
 
-impl Probe for Watchdog {
-    fn ready(&self) -> Result<(), String> {
-        if self.stopping.load(Ordering::Acquire) {
-            return Err("the server is stopping".to_owned());
+impl Watchdog {
+    /// How this member stands among the others, for people who look at the page.
+    fn describe(&self, standing: &Standing) -> String {
+        use std::fmt::Write;
+        let Standing { term, committed_index, applied_index, last_contact_ms, .. } = standing;
+        let contact = last_contact_ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms ago"));
+        let mut text = format!(
+            "term {term}, committed {committed_index}, applied {applied_index}, last contact {contact}\n"
+        );
+        for member in self.propose.members() {
+            let role = if member.is_leader { "leader" } else { role_name(member.role) };
+            let here = if member.id == standing.member_id { ", this member" } else { "" };
+            let lag =
+                member.matching_index.map(|at| format!(", {} behind", committed_index.saturating_sub(at)));
+            let seen = member.last_contact_ms.map(|ms| format!(", answered {ms} ms ago"));
+            let (lag, seen) = (lag.unwrap_or_default(), seen.unwrap_or_default());
+            // A String takes everything.
+            let _ = writeln!(text, "{} {role}{here}{lag}{seen}", member.name);
         }
-        match self.propose.standing().leader_id {
-            Some(_) => Ok(()),
-            None => Err("no leader is known".to_owned()),
+        text
+    }
+}
+
+fn role_name(role: MemberRole) -> &'static str {
+    match role {
+        MemberRole::Voter => "voter",
+        MemberRole::Learner => "learner",
+        MemberRole::Standby => "standby",
+        MemberRole::Replica => "replica",
+    }
+}
+
+impl Probe for Watchdog {
+    fn ready(&self) -> Result<String, String> {
+        let standing = self.propose.standing();
+        let why_not = match standing.leader_id {
+            _ if self.stopping.load(Ordering::Acquire) => Some("the server is stopping".to_owned()),
+            _ if self.propose.unfit().is_some() => self.propose.unfit().map(|error| error.to_string()),
+            None => Some("no leader is known".to_owned()),
+            Some(_) => None,
+        };
+        let details = self.describe(&standing);
+        match why_not {
+            None => Ok(format!("ok\n{details}")),
+            Some(reason) => Err(format!("{reason}\n{details}")),
         }
     }
 

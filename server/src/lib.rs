@@ -68,6 +68,22 @@ impl Failure {
     }
 }
 
+/// What `konsul recover` found, or did.
+pub use konsul_raft::Recovery;
+
+/// Makes a new cluster of one out of the data directory of a survivor, if `go`; otherwise says what would be done.
+///
+/// # Errors
+/// [`Failure`] when the directory can't be used.
+pub fn recover(flags: &Flags, go: bool) -> Result<Recovery, Failure> {
+    let settings = config::load(flags, std::env::vars())?;
+    let runtimes = runtimes::Runtimes::start(1).map_err(Failure::system("cannot start a thread"))?;
+    let listen = settings.server.listen;
+    let recovered = runtimes.block_on(async { boot::recover(&settings, listen, go).await });
+    runtimes.stop();
+    recovered
+}
+
 /// Runs a server until it is told to stop by SIGTERM or SIGINT.
 ///
 /// # Errors

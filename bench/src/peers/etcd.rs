@@ -6,6 +6,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use self::api::kv_client::KvClient;
+use self::api::maintenance_client::MaintenanceClient;
 use self::api::watch_client::WatchClient;
 use super::{CasOutcome, Freshness, Target, Watching, ended};
 
@@ -19,6 +20,7 @@ mod api {
 pub(crate) struct Etcd {
     kv: KvClient<Channel>,
     watch: WatchClient<Channel>,
+    maintenance: MaintenanceClient<Channel>,
 }
 
 /// An open watch on etcd.
@@ -29,7 +31,11 @@ impl Target for Etcd {
     type Watch = EtcdWatch;
 
     fn new(channel: Channel) -> Self {
-        Self { kv: KvClient::new(channel.clone()), watch: WatchClient::new(channel) }
+        Self {
+            kv: KvClient::new(channel.clone()),
+            watch: WatchClient::new(channel.clone()),
+            maintenance: MaintenanceClient::new(channel),
+        }
     }
 
     async fn put(&mut self, key: String, value: Bytes) -> Result<(), Status> {
@@ -71,6 +77,11 @@ impl Target for Etcd {
         let success = keys.into_iter().map(|key| put(key.into(), value.clone())).collect();
         let request = api::TxnRequest { success, ..Default::default() };
         self.kv.txn(request).await.map(|_| ())
+    }
+
+    async fn leads(&mut self) -> Result<bool, Status> {
+        let status = self.maintenance.status(api::StatusRequest {}).await?.into_inner();
+        Ok(status.leader != 0 && status.header.is_some_and(|header| header.member_id == status.leader))
     }
 
     async fn watch(&mut self, key: String) -> Result<EtcdWatch, Status> {

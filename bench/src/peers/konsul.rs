@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use konsul_proto::v1;
+use konsul_proto::v1::admin_client::AdminClient;
 use konsul_proto::v1::kv_client::KvClient;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
@@ -11,7 +12,10 @@ use super::{CasOutcome, Freshness, Target, Watching, ended};
 
 /// A connection to Konsul, or to the bare server, which speaks the same.
 #[derive(Debug, Clone)]
-pub(crate) struct Konsul(KvClient<Channel>);
+pub(crate) struct Konsul {
+    kv: KvClient<Channel>,
+    admin: AdminClient<Channel>,
+}
 
 /// An open watch on Konsul.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ impl Konsul {
             .map_err(|_| Status::invalid_argument("the idempotency key is not printable ASCII"))?;
         let mut request = Request::new(v1::PutRequest { key, value, ..Default::default() });
         request.metadata_mut().insert("idempotency-key", id);
-        self.0.put(request).await.map(|_| ())
+        self.kv.put(request).await.map(|_| ())
     }
 }
 
@@ -35,11 +39,11 @@ impl Target for Konsul {
     type Watch = KonsulWatch;
 
     fn new(channel: Channel) -> Self {
-        Self(KvClient::new(channel))
+        Self { kv: KvClient::new(channel.clone()), admin: AdminClient::new(channel) }
     }
 
     async fn put(&mut self, key: String, value: Bytes) -> Result<(), Status> {
-        self.0.put(v1::PutRequest { key, value, ..Default::default() }).await.map(|_| ())
+        self.kv.put(v1::PutRequest { key, value, ..Default::default() }).await.map(|_| ())
     }
 
     async fn get(&mut self, key: String, freshness: Freshness) -> Result<Option<Bytes>, Status> {
@@ -49,7 +53,7 @@ impl Target for Konsul {
                 Some(v1::ReadOptions { consistency: v1::Consistency::Stale.into(), ..Default::default() })
             }
         };
-        match self.0.get(v1::GetRequest { key, read, ..Default::default() }).await {
+        match self.kv.get(v1::GetRequest { key, read, ..Default::default() }).await {
             Ok(response) => Ok(response.into_inner().entry.map(|entry| entry.value)),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status),
@@ -69,7 +73,7 @@ impl Target for Konsul {
             otherwise: vec![v1::Operation { operation: Some(read) }],
             ..Default::default()
         };
-        let response = self.0.txn(request).await?.into_inner();
+        let response = self.kv.txn(request).await?.into_inner();
         let mod_revision =
             if response.succeeded { response.revision } else { found_revision(&response).unwrap_or(0) };
         Ok(CasOutcome { succeeded: response.succeeded, mod_revision })
@@ -77,14 +81,19 @@ impl Target for Konsul {
 
     async fn put_all(&mut self, keys: Vec<String>, value: Bytes) -> Result<(), Status> {
         let then = keys.into_iter().map(|key| put(key, value.clone())).collect();
-        self.0.txn(v1::TxnRequest { then, ..Default::default() }).await.map(|_| ())
+        self.kv.txn(v1::TxnRequest { then, ..Default::default() }).await.map(|_| ())
+    }
+
+    async fn leads(&mut self) -> Result<bool, Status> {
+        let status = self.admin.status(v1::StatusRequest {}).await?.into_inner();
+        Ok(status.leader_id != 0 && status.leader_id == status.member_id)
     }
 
     async fn watch(&mut self, key: String) -> Result<KonsulWatch, Status> {
         let target =
             v1::WatchTarget { selector: Some(v1::watch_target::Selector::Key(key)), ..Default::default() };
         let request = v1::WatchRequest { targets: vec![target], ..Default::default() };
-        let mut stream = self.0.watch(request).await?.into_inner();
+        let mut stream = self.kv.watch(request).await?.into_inner();
         let opened = stream.message().await?.ok_or_else(ended)?;
         if opened.kind() != v1::watch_response::Kind::Opened {
             return Err(Status::aborted(format!("the watch began with {:?}", opened.kind())));

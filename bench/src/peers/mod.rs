@@ -86,6 +86,9 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
     fn put_all(&mut self, keys: Vec<String>, value: Bytes)
     -> impl Future<Output = Result<(), Status>> + Send;
 
+    /// Whether this member leads its cluster.
+    fn leads(&mut self) -> impl Future<Output = Result<bool, Status>> + Send;
+
     /// Watches one key on a stream of its own; returns once the peer has confirmed it.
     fn watch(&mut self, key: String) -> impl Future<Output = Result<Self::Watch, Status>> + Send;
 }

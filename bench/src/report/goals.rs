@@ -111,6 +111,10 @@ pub(crate) const GOALS: &[Goal] = {
         goal("million/anonymous_restarted", Number, AtMost, (None, Some(64e6)), ("", "64 MB")),
         goal("million/start", Etcd, AtMost, (Some(0.1), None), ("≤ ⅒ × etcd", "")),
         goal("million/start", Number, AtMost, (None, Some(0.2)), ("", "0.2 s")),
+        goal("cluster_put/spread/rate", Etcd, AtLeast, (Some(2.0), Some(2.8)), ("≥ 2 × etcd", "2.8")),
+        goal("cluster_put/leader/rate", Etcd, AtLeast, (Some(2.0), Some(2.8)), ("≥ 2 × etcd", "2.8")),
+        goal("cluster_get/spread/rate", Etcd, AtLeast, (Some(3.0), Some(4.0)), ("≥ 3 × etcd", "4")),
+        goal("cluster_get/ratio", Number, AtLeast, (Some(0.8), Some(0.95)), ("≥ 0.8", "0.95")),
         goal("put_cost/ratio", Number, AtMost, (Some(1.5), Some(1.25)), ("≤ 1.5", "1.25")),
     ]
 };

@@ -113,7 +113,7 @@ impl Measure for FanOut {
             let writer_feed = feed.clone();
             let writer =
                 scope.spawn(move || load::runtime()?.block_on(self.write::<T>(server, writer_feed, window)));
-            let cpu = window.cpu_seconds(server.pid());
+            let cpu = window.cpu_seconds(&[server.pid()]);
             let samples: Result<Vec<Vec<u32>>> = joins.into_iter().map(join).collect();
             // The writer's error is the cause when both fail.
             join(writer)?;

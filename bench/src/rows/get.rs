@@ -39,10 +39,8 @@ impl Measure for Get {
     }
 
     fn round<T: Target>(&self, bench: &Bench, server: &Server) -> Result<Vec<Figure>> {
-        let outcome = drive(&bench.client, server, self.in_flight, |target: T, number| RandomGets {
-            target,
-            freshness: self.freshness,
-            keys: RandomKeys::new("get", KEYS, number),
+        let outcome = drive(&bench.client, server, self.in_flight, |target: T, number| {
+            RandomGets::new(target, "get", KEYS, self.freshness, number)
         })?;
         let id = match self.freshness {
             Freshness::Linearizable => "get",
@@ -52,10 +50,19 @@ impl Measure for Get {
     }
 }
 
-struct RandomGets<T> {
+/// A caller that gets random keys, all of which are there.
+#[derive(Debug)]
+pub(crate) struct RandomGets<T> {
     target: T,
     freshness: Freshness,
     keys: RandomKeys,
+}
+
+impl<T> RandomGets<T> {
+    /// Gets among the first `keys` keys of `row`.
+    pub(crate) fn new(target: T, row: &'static str, keys: u64, freshness: Freshness, number: usize) -> Self {
+        Self { target, freshness, keys: RandomKeys::new(row, keys, number) }
+    }
 }
 
 impl<T: Target> Caller for RandomGets<T> {

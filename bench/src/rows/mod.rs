@@ -2,6 +2,7 @@
 //! is done and which figures come of it; it neither starts processes nor renders.
 
 pub(crate) mod cas;
+pub(crate) mod cluster;
 pub(crate) mod fan_out;
 pub(crate) mod fdatasync;
 pub(crate) mod get;
@@ -60,6 +61,10 @@ pub(crate) enum Row {
     Million,
     /// CPU time of a put among many keys and among few
     PutCost,
+    /// Three members: put, 256 in flight, over all of them and at the leader
+    ClusterPut,
+    /// Three members: linearizable reads, 256 in flight, over all of them, at the leader and at a follower
+    ClusterGet,
 }
 
 /// What every row is given.
@@ -97,6 +102,8 @@ impl Row {
             Self::Watchers => watchers::run(bench, report),
             Self::Million => million::run(bench, report),
             Self::PutCost => put_cost::run(bench, report),
+            Self::ClusterPut => cluster::put(bench, report),
+            Self::ClusterGet => cluster::get(bench, report),
         }
     }
 }

@@ -1,9 +1,27 @@
-//! `konsul cluster remove`, `promote`, `demote` and `transfer`.
+//! `konsul cluster join`, `remove`, `promote`, `demote` and `transfer`.
 
 use clap::Args;
 
 use crate::failure::Failure;
 use crate::session::Session;
+
+/// Have a server that waits for a cluster join one
+///
+/// The server is the one at --addr. It was started with cluster.peer_listen and nothing to join, and cluster.bootstrap_expect above 1. Servers that
+/// have cluster.join set need no command.
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// Peer addresses of the cluster's members, tried in turn
+    #[arg(required = true, value_name = "HOST:PORT")]
+    addresses: Vec<String>,
+}
+
+impl Join {
+    pub(crate) async fn run(self, session: Session) -> Result<(), Failure> {
+        session.client.admin().join_cluster(&self.addresses).await?;
+        session.output.done("the cluster takes the server in")
+    }
+}
 
 /// Take a member out of the cluster
 ///

@@ -29,6 +29,7 @@ pub(crate) struct Cluster {
 enum Command {
     Status(show::Status),
     Members(show::Members),
+    Join(change::Join),
     Remove(change::Remove),
     Promote(change::Promote),
     Demote(change::Demote),
@@ -40,6 +41,7 @@ impl Cluster {
         match self.command {
             Command::Status(command) => command.run(session).await,
             Command::Members(command) => command.run(session).await,
+            Command::Join(command) => command.run(session).await,
             Command::Remove(command) => command.run(session).await,
             Command::Promote(command) => command.run(session).await,
             Command::Demote(command) => command.run(session).await,

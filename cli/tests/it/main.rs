@@ -10,6 +10,8 @@ mod durability;
 mod hung;
 mod konsul;
 mod kv;
+mod members;
+mod peers;
 mod proxy;
 mod resume;
 mod server;

@@ -25,9 +25,11 @@ async fn health_tells_of_the_server_and_of_each_service() {
     }
     let unknown = HealthCheckRequest { service: "konsul.v1.Nope".to_owned() };
     assert_eq!(health.check(unknown).await.unwrap_err().code(), Code::NotFound);
-    for page in ["/health/live", "/health/ready"] {
-        assert_eq!(server.page(page).unwrap(), (200, "ok\n".to_owned()), "{page}");
-    }
+    assert_eq!(server.page("/health/live").unwrap(), (200, "ok\n".to_owned()));
+    let (status, text) = server.page("/health/ready").unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((status, lines[0]), (200, "ok"));
+    assert!(lines[1].starts_with("term ") && lines[2].contains("leader, this member, 0 behind"), "{text}");
     assert_eq!(server.page("/nope").unwrap().0, 404);
 }
 

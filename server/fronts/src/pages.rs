@@ -10,11 +10,11 @@ use http::{StatusCode, header};
 
 /// What the pages ask the server.
 pub trait Probe: Send + Sync + 'static {
-    /// Whether the server can serve calls now, or why not, in one line.
+    /// Whether the server can serve calls now: `ok` or why not in the first line, how it stands in the others.
     ///
     /// # Errors
-    /// The reason why it can't.
-    fn ready(&self) -> Result<(), String>;
+    /// The same when it can't.
+    fn ready(&self) -> Result<String, String>;
 
     /// All metrics in Prometheus' text format.
     fn metrics(&self) -> String;
@@ -42,8 +42,8 @@ async fn live() -> &'static str {
 
 async fn ready(State(probe): State<Arc<dyn Probe>>) -> Response {
     match probe.ready() {
-        Ok(()) => "ok\n".into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+        Ok(text) => text.into_response(),
+        Err(text) => (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
     }
 }
 

@@ -17,7 +17,9 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::hashes::Hashes;
 use crate::health::Health;
+use crate::snapshots::{SnapshotDir, Snapshots};
 use crate::space::{Space, Waits};
 use crate::stats::Stats;
 use crate::threads::Worker;
@@ -45,6 +47,8 @@ pub(crate) enum Work {
     Apply { entries: Entries, done: oneshot::Sender<io::Result<()>> },
     /// Replace the state by this copy.
     Install { from: PathBuf, done: oneshot::Sender<io::Result<()>> },
+    /// Wait for a snapshot, and replace the state by it; it is no older than the state.
+    Resync { from: oneshot::Receiver<SnapshotDir>, done: oneshot::Sender<io::Result<()>> },
     /// Say what is applied, and the last membership.
     Applied { done: oneshot::Sender<io::Result<Applied>> },
 }
@@ -68,6 +72,10 @@ pub(crate) struct Applier {
     /// The index of the last entry applied and published.
     pub(crate) applied: watch::Sender<u64>,
     pub(crate) growth: Arc<Growth>,
+    pub(crate) hashes: Arc<Hashes>,
+    pub(crate) snapshots: Snapshots,
+    /// Entries up to this one are in a state that was taken from another member; 0: there is none.
+    pub(crate) skip_upto: AtomicU64,
 }
 
 /// How much was applied since the last snapshot, and the call for another one.
@@ -102,6 +110,9 @@ impl Worker for Arc<Applier> {
             Work::Install { from, done } => {
                 done.send(self.install(writer, &from)).unwrap_or_default();
             }
+            Work::Resync { from, done } => {
+                done.send(self.resync(writer, from)).unwrap_or_default();
+            }
             Work::Applied { done } => {
                 let applied = || Ok((writer.state().view()?.applied(), writer.membership()?));
                 done.send(applied().map_err(|e: StateError| self.broken(&e))).unwrap_or_default();
@@ -126,7 +137,8 @@ impl Applier {
     /// Applies a run on the calling thread if that is a matter of microseconds; otherwise gives it back, for the
     /// thread.
     pub(crate) fn apply_here(&self, entries: Entries) -> Result<io::Result<()>, Entries> {
-        if !self.may_apply_here || !is_short(&entries) || self.was_slow() {
+        let may_apply_here = self.may_apply_here && self.skip_upto.load(Ordering::Relaxed) == 0;
+        if !may_apply_here || !is_short(&entries) || self.was_slow() {
             return Err(entries);
         }
         let decoded = entries.iter().map(|(entry, _)| decode(entry)).collect::<io::Result<Vec<_>>>();
@@ -160,8 +172,16 @@ impl Applier {
         slow.1 > MAX_SLOW
     }
 
-    fn apply(&self, writer: &mut StateWriter, entries: Entries) -> io::Result<()> {
+    fn apply(&self, writer: &mut StateWriter, mut entries: Entries) -> io::Result<()> {
         let began = Instant::now();
+        // A state that was taken from another member may be ahead of what openraft hands out here.
+        let skip_upto = self.skip_upto.load(Ordering::Relaxed);
+        if skip_upto > 0 {
+            entries.retain(|(entry, _)| entry.log_id.index > skip_upto);
+            if !entries.is_empty() {
+                self.skip_upto.store(0, Ordering::Relaxed);
+            }
+        }
         let run = self.commit(writer, &entries)?;
         self.finish(began, entries, run);
         Ok(())
@@ -170,6 +190,7 @@ impl Applier {
     /// Publishes what was committed, then answers.
     fn finish(&self, began: Instant, entries: Entries, run: Run) {
         self.sink.publish(&run.batches);
+        self.hashes.note(&run.hashes);
         let bytes: usize = entries.iter().map(|(entry, _)| entry_bytes(entry)).sum();
         if let Some((last, _)) = entries.last() {
             self.applied.send_replace(last.log_id.index);
@@ -211,6 +232,28 @@ impl Applier {
 
     fn install(&self, writer: &mut StateWriter, from: &std::path::Path) -> io::Result<()> {
         writer.install(from).map_err(|e| self.broken(&e))?;
+        self.replaced(writer)
+    }
+
+    /// Takes the state of another member. If there is none to be had, everything stays as it is.
+    fn resync(&self, writer: &mut StateWriter, from: oneshot::Receiver<SnapshotDir>) -> io::Result<()> {
+        let gone = || io::Error::other("no snapshot could be fetched");
+        let snapshot = from.blocking_recv().map_err(|_| gone())?;
+        let (theirs, mine) = (snapshot.applied.index, writer.state().applied().index);
+        if theirs < mine {
+            return Err(io::Error::other(format!(
+                "the leader's state is at {theirs}, and this one at {mine}"
+            )));
+        }
+        // The log may not reach as far yet: then a restart begins with the snapshot.
+        let snapshot = self.snapshots.adopt(&snapshot).map_err(io::Error::other)?;
+        writer.install(&snapshot.path).map_err(|e| self.broken(&e))?;
+        self.skip_upto.store(theirs, Ordering::Relaxed);
+        self.replaced(writer)
+    }
+
+    fn replaced(&self, writer: &StateWriter) -> io::Result<()> {
+        self.hashes.clear();
         let view = writer.state().view().map_err(|e| self.broken(&e))?;
         self.sink.reset(view.revision());
         self.applied.send_replace(view.applied().index);

@@ -61,6 +61,16 @@ pub enum RaftError {
         /// Where it answers.
         address: String,
     },
+    /// The cluster writes what this version does not know.
+    #[error("the cluster of data directory {} writes format {found}, and this version of konsul knows up to {known}: use a newer konsul", path.display())]
+    NewerCluster {
+        /// The data directory.
+        path: PathBuf,
+        /// The format that all members knew.
+        found: u32,
+        /// The newest that this binary knows.
+        known: u32,
+    },
     /// The data directory was written before the first release.
     #[error("data directory {} has format {found}, which no release has written: start with a new one", path.display())]
     Unreleased {

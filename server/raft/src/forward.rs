@@ -89,11 +89,14 @@ impl Forward {
     }
 }
 
-/// Whether a call failed before anything of it reached the other side.
+/// Whether a call was refused, or failed before anything of it reached the other side.
 fn was_not_sent(status: &Status) -> bool {
-    if matches!(status.code(), Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated) {
-        return true;
-    }
+    matches!(status.code(), Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated)
+        || is_unreached(status)
+}
+
+/// Whether a call failed because no connection could be made.
+pub(crate) fn is_unreached(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {
         if error.is::<tonic::ConnectError>() {
@@ -131,7 +134,7 @@ fn refused(refusal: &Refusal) -> ProposeError {
 impl From<&ProposeError> for Refusal {
     fn from(error: &ProposeError) -> Self {
         let (reason, bytes, max_bytes) = match error {
-            ProposeError::NoLeader => (Reason::NotLeader, 0, 0),
+            ProposeError::NoLeader | ProposeError::Diverged => (Reason::NotLeader, 0, 0),
             ProposeError::Busy => (Reason::Busy, 0, 0),
             ProposeError::TooLarge { bytes, max_bytes } => {
                 (Reason::TooLarge, *bytes as u64, *max_bytes as u64)

@@ -14,7 +14,7 @@
 //! - [`Node`] (`node`): one member; opening, serving, stopping. `settings`, `error`, `stats` are its edges.
 //! - `data_dir`: the directory, its lock and version. `recovery`: opening and checking what is in it.
 //! - `proposer`: group commit. `reads`: read-index rounds. `answers`: answers to callers on other runtimes.
-//!   `runtimes`: what each runtime has of its own.
+//!   `runtimes`: what each runtime has of its own. `hashes`: what the state's hash was lately.
 //! - `log`: the log. [`disk`]: the disk underneath it.
 //! - `machine`: openraft's view of the state. `apply`: the thread that writes the state.
 //! - `snapshots`: snapshots on disk. `copy`: writing one without disturbing. `keeper`: when they are made, and the log purged.
@@ -34,6 +34,7 @@ mod copy;
 mod data_dir;
 mod error;
 mod forward;
+mod hashes;
 mod health;
 mod identity;
 mod keeper;
@@ -56,6 +57,7 @@ mod types;
 pub mod disk;
 pub mod net;
 
+pub use cluster::{Recovery, recover};
 pub use error::RaftError;
 pub use node::Node;
 pub use peer::{PEER_NAME, TlsFiles};

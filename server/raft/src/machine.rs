@@ -45,11 +45,14 @@ pub(crate) struct Builder {
     pub(crate) stats: Arc<Stats>,
     /// A snapshot that is made and that openraft has yet to hear of.
     pub(crate) ready: Arc<Mutex<Option<SnapshotDir>>>,
+    /// Held while one is made.
+    pub(crate) making: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Builder {
     /// Makes a snapshot.
     pub(crate) async fn make(&self) -> io::Result<SnapshotDir> {
+        let _making = self.making.lock().await;
         let Self { state, snapshots, growth, stats, pace, threads, .. } = self.clone();
         let make = move || {
             let began = Instant::now();

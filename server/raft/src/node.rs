@@ -3,25 +3,29 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use konsul_state::cluster::{self, MemberRole};
-use konsul_state::propose::{BatchSink, Changing, Proposal, Propose, Standing};
+use konsul_state::command::FORMAT;
+use konsul_state::propose::{BatchSink, Changing, Proposal, Propose, ProposeError, Standing};
 use konsul_state::{Command, Durability, Outcome, State};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{Config, Instant, SnapshotPolicy};
+use openraft::{Config, Instant, RaftMetrics, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::answers::Desks;
 use crate::apply::{Applier, Growth};
-use crate::cluster::{Contact, Forming, Manager, Steward, describe, runs_elsewhere};
+use crate::cluster::{Agreement, Contact, Forming, Manager, Steward, describe, format_of, runs_elsewhere};
 use crate::copy::Pace;
 use crate::data_dir::DataDir;
 use crate::error::RaftError;
 use crate::forward::Forward;
+use crate::hashes::Hashes;
+use crate::health::Health;
 use crate::identity::Identity;
 use crate::keeper::Keeper;
 use crate::leadership::{Leader, Leadership};
@@ -36,7 +40,7 @@ use crate::snapshots::stored_membership;
 use crate::space::Space;
 use crate::stats::Stats;
 use crate::threads::Working;
-use crate::types::Member;
+use crate::types::{Member, Types};
 
 /// Runs that may wait for the applying thread; openraft sends one at a time.
 const MAX_WORKS: usize = 4;
@@ -55,12 +59,17 @@ pub struct Node {
     reads: Arc<Reads>,
     leadership: Leadership,
     manager: Arc<Manager>,
+    /// None for a server without peers.
+    forming: Option<Arc<Forming>>,
     contact: Arc<Contact>,
     log: LogReader,
     desks: Arc<Desks>,
     stats: Arc<Stats>,
+    health: Arc<Health>,
     applied: watch::Receiver<u64>,
     peer_address: Option<SocketAddr>,
+    /// How long a leader is believed to lead after it was last heard of.
+    believe_for: Duration,
     running: Mutex<Option<Running>>,
 }
 
@@ -72,6 +81,7 @@ struct Running {
     keeping: Vec<tokio::task::JoinHandle<()>>,
     stop_keeping: watch::Sender<bool>,
     port: Option<ServedPort>,
+    closing: CancellationToken,
     stopping: Arc<AtomicBool>,
     applying: Working,
     _data_dir: DataDir,
@@ -122,14 +132,18 @@ impl Node {
         let peer_address = port.as_ref().map(|port| port.address);
         let advertised = settings.peers.as_ref().and_then(|peers| peers.advertise.clone());
         let my_address = advertised.or(peer_address.map(|address| address.to_string())).unwrap_or_default();
-        if let Some(peers) = &settings.peers {
-            let recorded =
-                stored_membership(writer.membership()?.as_ref()).map_err(RaftError::file(&data_dir.path))?;
-            let copy = runs_elsewhere(&links, &identity, peers, recorded.membership(), &my_address).await;
-            if let Some(error) = copy {
-                writer.leave()?;
-                return Err(error);
-            }
+        let recorded =
+            stored_membership(writer.membership()?.as_ref()).map_err(RaftError::file(&data_dir.path))?;
+        let (found, known) = (format_of(recorded.membership()), FORMAT);
+        let mut unfit = None;
+        if found > known {
+            unfit = Some(RaftError::NewerCluster { path: data_dir.path.clone(), found, known });
+        } else if let Some(peers) = &settings.peers {
+            unfit = runs_elsewhere(&links, &identity, peers, recorded.membership(), &my_address).await;
+        }
+        if let Some(error) = unfit {
+            writer.leave()?;
+            return Err(error);
         }
         log.start()?;
         let reader = log.reader();
@@ -148,7 +162,9 @@ impl Node {
             growth: growth.clone(),
             stats: stats.clone(),
             ready: Arc::default(),
+            making: Arc::default(),
         };
+        let hashes = Arc::new(Hashes::default());
         let stopping = Arc::new(AtomicBool::new(false));
         let (applied, applied_here) = watch::channel(state.applied().index);
         let applier = Arc::new(Applier {
@@ -162,13 +178,16 @@ impl Node {
             stopping: stopping.clone(),
             applied,
             growth,
+            hashes: hashes.clone(),
+            snapshots: snapshots.clone(),
+            skip_upto: AtomicU64::new(0),
         });
         let (works, waiting) = mpsc::channel(MAX_WORKS);
         let applying = settings.threads.start("apply", applier.clone(), waiting);
         let applying = applying.map_err(RaftError::file(&data_dir.path))?;
         let durable_end = reader.follow_durable();
-        let machine = Machine { works, applier, builder: builder.clone(), durable_end };
-        let network = Network { links: links.clone(), pace, threads: settings.threads };
+        let machine = Machine { works: works.clone(), applier, builder: builder.clone(), durable_end };
+        let network = Network { links: links.clone(), pace, threads: settings.threads, stats: stats.clone() };
         let raft = Raft::new(identity.member_id, Arc::new(config(settings)?), network, log, machine).await;
         let raft = match raft {
             Ok(raft) => raft,
@@ -202,24 +221,36 @@ impl Node {
         let keeper = Keeper {
             raft: raft.clone(),
             log: reader.clone(),
-            builder,
+            builder: builder.clone(),
             space: space.clone(),
             min_bytes: settings.snapshot_min_bytes,
         };
         let mut keeping = vec![tokio::spawn(keeper.run(keep_on.clone()))];
         let running_reads = tokio::spawn(reads.clone().run(applied_here.clone(), asked));
         let proposing = tokio::spawn(proposer.clone().run(raft.clone(), leadership.clone(), forward));
-        let mut served = None;
+        let closing = CancellationToken::new();
+        let (mut served, mut formed) = (None, None);
         if let (Some(peers), Some(port)) = (&settings.peers, port) {
             let forming = Arc::new(Forming {
                 identity: identity.clone(),
                 settings: peers.clone(),
                 me: describe(&identity, peers, &my_address),
                 raft: raft.clone(),
-                links,
+                links: links.clone(),
                 manager: manager.clone(),
                 seen: Mutex::default(),
+                hints: Mutex::default(),
             });
+            let agreement = Agreement {
+                manager: manager.clone(),
+                links,
+                hashes: hashes.clone(),
+                health: health.clone(),
+                snapshots: snapshots.clone(),
+                works,
+                threads: settings.threads,
+                stats: stats.clone(),
+            };
             let service = PeerService::new(Serving {
                 identity: identity.clone(),
                 raft: raft.clone(),
@@ -229,16 +260,22 @@ impl Node {
                 applied: applied_here.clone(),
                 snapshots,
                 space,
-                health,
+                health: health.clone(),
                 forming: forming.clone(),
                 manager: manager.clone(),
                 contact: contact.clone(),
                 threads: settings.threads,
+                hashes,
+                builder,
+                stats: stats.clone(),
+                closing: closing.clone(),
                 max_snapshot_bytes: settings.map_bytes as u64,
             });
             served = Some(port.serve(service)?);
             let steward = Steward { manager: manager.clone(), replace_dead_after: peers.replace_dead_after };
+            formed = Some(forming.clone());
             keeping.push(tokio::spawn(forming.run(keep_on.clone())));
+            keeping.push(tokio::spawn(agreement.run(keep_on.clone())));
             keeping.push(tokio::spawn(steward.run(keep_on)));
         }
         let running = Running {
@@ -247,6 +284,7 @@ impl Node {
             keeping,
             stop_keeping,
             port: served,
+            closing,
             stopping,
             applying,
             _data_dir: data_dir,
@@ -258,12 +296,15 @@ impl Node {
             reads,
             leadership,
             manager,
+            forming: formed,
             contact,
             log: reader,
             desks,
             stats,
+            health,
             applied: applied_here,
             peer_address,
+            believe_for: 2 * settings.election_timeout,
             running: Mutex::new(Some(running)),
         };
         if let Err(error) = node.begin(settings).await {
@@ -325,6 +366,7 @@ impl Node {
             keeping,
             stop_keeping,
             port,
+            closing,
             stopping,
             applying,
             _data_dir,
@@ -340,6 +382,7 @@ impl Node {
         self.reads.close();
         let reads_drained = is_done_within(patience, &mut reading).await;
         stopping.store(true, Ordering::Release);
+        closing.cancel();
         self.log.give_up_waiting();
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "consensus did not stop cleanly");
@@ -367,6 +410,23 @@ impl Node {
 }
 
 impl Node {
+    /// How long ago a quorum answered this leader, or a leader was heard of here.
+    fn last_contact_ms(&self, metrics: &RaftMetrics<Types>) -> Option<u64> {
+        let me = self.identity.member_id;
+        let is_alone = metrics.membership_config.voter_ids().all(|id| id == me);
+        match (metrics.current_leader == Some(me), is_alone) {
+            (true, true) => Some(0),
+            (true, false) => metrics.last_quorum_acked.map(|at| at.elapsed().as_millis() as u64),
+            (false, _) => self.contact.age_ms(),
+        }
+    }
+
+    /// Who leads. A leader that has no quorum leads nobody, and one that is not heard of any more is none.
+    fn leader(&self, metrics: &RaftMetrics<Types>, last_contact_ms: Option<u64>) -> Option<u64> {
+        let is_fresh = last_contact_ms.is_some_and(|ms| u128::from(ms) <= self.believe_for.as_millis());
+        metrics.current_leader.filter(|_| is_fresh)
+    }
+
     /// A leader that stops lets another voter lead first, so that nobody waits for an election.
     async fn hand_over(&self) {
         let others = self.raft.voter_ids().filter(|id| *id != self.identity.member_id).count();
@@ -389,23 +449,29 @@ impl Propose for Node {
         Box::pin(self.reads.barrier())
     }
 
+    fn unfit(&self) -> Option<ProposeError> {
+        self.health.unfit()
+    }
+
     fn standing(&self) -> Standing {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let me = self.identity.member_id;
-        let is_alone = metrics.membership_config.voter_ids().all(|id| id == me);
-        let leads = metrics.current_leader == Some(me);
+        let last_contact_ms = self.last_contact_ms(&metrics);
         Standing {
-            member_id: me,
-            leader_id: metrics.current_leader,
+            member_id: self.identity.member_id,
+            leader_id: self.leader(&metrics, last_contact_ms),
             term: metrics.current_term,
-            last_contact_ms: match (leads, is_alone) {
-                (true, true) => Some(0),
-                (true, false) => metrics.last_quorum_acked.map(|at| at.elapsed().as_millis() as u64),
-                (false, _) => self.contact.age_ms(),
-            },
+            last_contact_ms,
             log_bytes: self.log.disk_bytes(),
+            committed_index: metrics.cluster_committed.as_ref().map_or(0, |id| id.index),
+            applied_index: *self.applied.borrow(),
         }
+    }
+
+    fn format(&self) -> u32 {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        format_of(metrics.membership_config.membership())
     }
 
     fn cluster_id(&self) -> String {
@@ -421,6 +487,7 @@ impl Propose for Node {
         let answered =
             |id| Some(metrics.heartbeat.as_ref()?.get(&id).copied().flatten()?.elapsed().as_millis() as u64);
         let matching = |id| Some(metrics.replication.as_ref()?.get(&id).copied().flatten()?.index);
+        let leader = self.leader(&metrics, self.last_contact_ms(&metrics));
         let describe = |(id, member): (&u64, &Member)| cluster::Member {
             id: *id,
             name: member.name.clone(),
@@ -432,7 +499,7 @@ impl Propose for Node {
                 pb::Role::Standby => MemberRole::Standby,
                 pb::Role::Replica => MemberRole::Replica,
             },
-            is_leader: metrics.current_leader == Some(*id),
+            is_leader: leader == Some(*id),
             version: member.version.clone(),
             matching_index: if *id == me { Some(*self.applied.borrow()) } else { matching(*id) },
             last_contact_ms: if *id == me { Some(0) } else { answered(*id) },
@@ -441,7 +508,12 @@ impl Propose for Node {
     }
 
     fn change(&self, change: cluster::Change) -> Changing<'_> {
-        Box::pin(self.manager.change(change))
+        Box::pin(async move {
+            match (change, &self.forming) {
+                (cluster::Change::Join(addresses), Some(forming)) => forming.join(&addresses).await,
+                (change, _) => self.manager.change(change).await,
+            }
+        })
     }
 }
 
@@ -470,7 +542,7 @@ fn config(settings: &Settings) -> Result<Config, RaftError> {
         heartbeat_interval: millis(settings.heartbeat),
         election_timeout_min: millis(settings.election_timeout),
         // Also how long a voter that has heard of a leader elects no other.
-        election_timeout_max: millis(settings.election_timeout) * 3 / 2,
+        election_timeout_max: millis(settings.election_timeout) * 5 / 4,
         // More than this behind, a member gets a snapshot instead of entries; the log behind a snapshot is what decides.
         replication_lag_threshold: u64::MAX,
         max_payload_entries: MAX_APPEND_ENTRIES,

@@ -135,7 +135,7 @@ impl Proposer {
         &self,
         command: Bytes,
     ) -> Result<impl Future<Output = Option<Result<Outcome, ProposeError>>> + use<>, ProposeError> {
-        if let Some(error) = self.health.broken() {
+        if let Some(error) = self.health.unfit() {
             return Err(error);
         }
         let (bytes, max_bytes) = (command.len(), self.limits.command_bytes);

@@ -71,7 +71,7 @@ impl Reads {
 
     /// Returns when every write that was acknowledged before the call is applied here.
     pub(crate) async fn barrier(self: &Arc<Self>) -> Result<(), ProposeError> {
-        if let Some(error) = self.health.broken() {
+        if let Some(error) = self.health.unfit() {
             return Err(error);
         }
         let told = self.enqueue()?;

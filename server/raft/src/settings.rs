@@ -30,7 +30,7 @@ pub struct Settings {
     pub map_bytes: usize,
     /// How often a leader tells that it is there.
     pub heartbeat: Duration,
-    /// How long a voter hears of no leader before it asks for votes; up to half as long again, so that not all do at once.
+    /// How long a voter hears of no leader before it asks for votes; up to a quarter longer, so that not all do at once.
     pub election_timeout: Duration,
     /// Where the state and the log are kept.
     pub persistence: Persistence,
@@ -141,7 +141,7 @@ impl Settings {
             peers: None,
             map_bytes: 64 << 30,
             heartbeat: Duration::from_millis(100),
-            election_timeout: Duration::from_millis(600),
+            election_timeout: Duration::from_millis(500),
             persistence: Persistence::Lmdb,
             durability: Durability::Log,
             boot_id: boot_id.into(),

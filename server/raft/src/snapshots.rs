@@ -61,16 +61,27 @@ impl Snapshots {
         }
     }
 
+    /// What another member offers, as it will be here.
+    pub(crate) fn offered(&self, offer: &pb::SnapshotOffer) -> io::Result<SnapshotDir> {
+        SnapshotDir::offered(self.dir.join(INCOMING), offer)
+    }
+
     /// Begins to take in a snapshot from another member, or goes on with it.
-    pub(crate) fn receive(&self, offer: &pb::SnapshotOffer) -> Result<Incoming, RaftError> {
-        let dir = self.dir.join(INCOMING);
-        let offered = SnapshotDir::offered(dir.clone(), offer).map_err(RaftError::file(&dir))?;
+    pub(crate) fn receive(&self, offered: SnapshotDir) -> Result<Incoming, RaftError> {
+        let dir = offered.path.clone();
         if SnapshotDir::read(&dir).ok().as_ref() != Some(&offered) {
             remove_dir(&dir)?;
             fs::create_dir_all(&dir).map_err(RaftError::file(&dir))?;
             offered.write_meta(&dir)?;
         }
         Incoming::open(offered)
+    }
+
+    /// Begins to take in a snapshot from its first byte.
+    pub(crate) fn receive_anew(&self, offer: &pb::SnapshotOffer) -> Result<Incoming, RaftError> {
+        let offered = self.offered(offer).map_err(RaftError::file(&self.dir))?;
+        remove_dir(&offered.path)?;
+        self.receive(offered)
     }
 
     /// Copies the state, and replaces the snapshots there are by that.
@@ -160,6 +171,11 @@ impl Incoming {
         self.received
     }
 
+    /// Bytes there will be.
+    pub(crate) fn expected(&self) -> u64 {
+        self.snapshot.bytes
+    }
+
     /// Takes in the next piece.
     pub(crate) fn write(&mut self, data: &[u8]) -> io::Result<()> {
         if self.received + data.len() as u64 > self.snapshot.bytes {
@@ -193,13 +209,13 @@ impl SnapshotDir {
     }
 
     /// What another member is told of it.
-    pub(crate) fn offer(&self, vote: &Vote) -> io::Result<pb::SnapshotOffer> {
+    pub(crate) fn offer(&self, vote: Option<&Vote>) -> io::Result<pb::SnapshotOffer> {
         let (at, membership) = match &self.membership {
             None => (None, None),
             Some((at, bytes)) => (Some((&log_id(*at)).into()), Some((&decode_membership(bytes)?).into())),
         };
         Ok(pb::SnapshotOffer {
-            vote: Some(vote.into()),
+            vote: vote.map(Into::into),
             applied: Some((&log_id(self.applied)).into()),
             membership_at: at,
             membership,

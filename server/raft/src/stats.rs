@@ -81,6 +81,16 @@ pub struct Stats {
     pub snapshots: AtomicU64,
     /// How long the last snapshot took, in ms.
     pub snapshot_ms: AtomicU64,
+    /// Bytes of snapshots sent to other members since the start.
+    pub snapshot_sent_bytes: AtomicU64,
+    /// Bytes of the snapshot that comes in, or came in last, that are here.
+    pub snapshot_received_bytes: AtomicU64,
+    /// Its size in bytes.
+    pub snapshot_expected_bytes: AtomicU64,
+    /// Hashes of other members' states that were compared with this one's.
+    pub hash_comparisons: AtomicU64,
+    /// How often this member's state was found to differ.
+    pub divergences: AtomicU64,
     /// Whether the log or the state waits for space (1) or not (0).
     pub out_of_space: AtomicU64,
 }
@@ -100,6 +110,11 @@ impl Default for Stats {
             log_written_bytes: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
             snapshot_ms: AtomicU64::new(0),
+            snapshot_sent_bytes: AtomicU64::new(0),
+            snapshot_received_bytes: AtomicU64::new(0),
+            snapshot_expected_bytes: AtomicU64::new(0),
+            hash_comparisons: AtomicU64::new(0),
+            divergences: AtomicU64::new(0),
             out_of_space: AtomicU64::new(0),
         }
     }

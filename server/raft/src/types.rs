@@ -149,6 +149,9 @@ impl TryFrom<pb::Membership> for Membership {
     type Error = io::Error;
 
     fn try_from(from: pb::Membership) -> io::Result<Self> {
+        if from.configs.is_empty() {
+            return Err(invalid("a membership has no voters"));
+        }
         let configs = from.configs.into_iter().map(|config| config.voters.into_iter().collect()).collect();
         let members = from.members.into_iter().map(|member| (member.id, member));
         Self::new(configs, members.collect::<BTreeMap<_, _>>()).map_err(|e| invalid(e.to_string()))

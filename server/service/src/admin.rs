@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::convert;
 use crate::core::{Core, Writer};
 use crate::error::ServiceError;
+use crate::limits;
 
 /// What a member says of itself that the state does not know.
 #[derive(Debug, Clone)]
@@ -141,6 +142,19 @@ impl Admin for AdminService {
         _request: Request<v1::ListMembersRequest>,
     ) -> Result<Response<v1::ListMembersResponse>, Status> {
         Ok(Response::new(self.list_members()))
+    }
+
+    async fn join_cluster(
+        &self,
+        request: Request<v1::JoinClusterRequest>,
+    ) -> Result<Response<v1::JoinClusterResponse>, Status> {
+        let addresses = request.into_inner().addresses;
+        if addresses.is_empty() || addresses.len() > limits::JOIN_ADDRESSES {
+            let problem = format!("must be 1 to {} addresses", limits::JOIN_ADDRESSES);
+            return Err(ServiceError::field("addresses", problem).into());
+        }
+        self.change(Change::Join(addresses)).await?;
+        Ok(Response::new(v1::JoinClusterResponse {}))
     }
 
     async fn remove_member(

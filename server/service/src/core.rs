@@ -64,6 +64,9 @@ impl Core {
     ) -> Result<View, ServiceError> {
         let default = v1::ReadOptions::default();
         let read = read.unwrap_or(&default);
+        if let Some(error) = self.propose.unfit() {
+            return Err(error.into());
+        }
         match v1::Consistency::try_from(read.consistency) {
             Ok(v1::Consistency::Unspecified | v1::Consistency::Linearizable) => {
                 if read.max_staleness.is_some() {
@@ -108,7 +111,7 @@ impl Core {
             self.check_room(txn, &writer)?;
         }
         let command = Command {
-            format: command::FORMAT,
+            format: self.propose.format(),
             time_ms: now_ms(),
             caller: writer.caller.into_name(),
             idempotency_key: writer.idempotency_key,

@@ -136,7 +136,7 @@ impl History {
 
     async fn carry_out(&self, op: Op) -> Result<Option<outcome::Result>, ProposeError> {
         let command =
-            Command { format: command::FORMAT, time_ms: now_ms(), op: Some(op), ..Default::default() };
+            Command { format: self.propose.format(), time_ms: now_ms(), op: Some(op), ..Default::default() };
         Ok(self.propose.propose(command).await?.result)
     }
 }

@@ -220,6 +220,7 @@ impl ServiceError {
             Self::Propose(ProposeError::NoLeader) => Shape::new(Unavailable, "NO_LEADER").retry(100),
             Self::Propose(ProposeError::ShuttingDown) => Shape::new(Unavailable, "SHUTTING_DOWN").retry(500),
             Self::Propose(ProposeError::Unknown) => Shape::new(Unavailable, "OUTCOME_UNKNOWN").retry(100),
+            Self::Propose(ProposeError::Diverged) => Shape::new(Unavailable, "STATE_DIVERGED").retry(1_000),
             Self::Propose(ProposeError::Busy) => Shape::new(ResourceExhausted, "TOO_MANY_WRITES").retry(100),
             Self::Propose(ProposeError::TooLarge { max_bytes, .. }) => {
                 Shape::new(ResourceExhausted, "WRITE_TOO_LARGE").with("limit", max_bytes)
@@ -236,6 +237,7 @@ impl ServiceError {
                 StateError::Lmdb(_)
                 | StateError::File { .. }
                 | StateError::Newer { .. }
+                | StateError::NewerCommand { .. }
                 | StateError::Unreleased { .. }
                 | StateError::InUse
                 | StateError::OutOfOrder { .. },
@@ -375,6 +377,7 @@ fn state_message(error: &StateError) -> String {
         StateError::Lmdb(_)
         | StateError::File { .. }
         | StateError::Newer { .. }
+        | StateError::NewerCommand { .. }
         | StateError::Unreleased { .. }
         | StateError::InUse
         | StateError::OutOfOrder { .. } => STORAGE_FAILED.to_owned(),

@@ -2,6 +2,7 @@
 //! told. A call without an answer it gives up after a while, or tries again under the same idempotency key.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use konsul_raft::Node;
@@ -37,10 +38,12 @@ pub(crate) struct Client {
     pub(crate) random: SmallRng,
     /// The last value it saw of each key, so that some of its swaps succeed.
     pub(crate) known: Vec<Option<u64>>,
+    /// How many clients of the member may still call.
+    pub(crate) busy: Arc<AtomicUsize>,
 }
 
 impl Client {
-    /// Calls for as long as it is let.
+    /// Calls for as long as there is work.
     pub(crate) async fn run(mut self) {
         while *self.stage.borrow() == Stage::Work {
             let think_ms = self.random.random_range(1..=self.plan.think_ms);
@@ -58,6 +61,7 @@ impl Client {
                 self.learn(key, action, answer.result);
             }
         }
+        self.busy.fetch_sub(1, Relaxed);
     }
 
     fn choose(&mut self, key: usize) -> Action {

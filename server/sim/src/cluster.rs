@@ -96,7 +96,7 @@ impl Cluster<'_> {
                 orders: ordered,
                 lives: Mutex::new(Lives { count: 0, random: SmallRng::from_rng(&mut random) }),
             });
-            sim.host(name(number), move || member.clone().run());
+            sim.host(name(number), move || member.clone().live());
         }
         let faults = Faults::new(plan.clone(), record.clone(), SmallRng::from_rng(&mut random), orders);
         Self { plan, record, sim, faults, stage, complaints }
@@ -142,6 +142,7 @@ impl Cluster<'_> {
         let elapsed = self.sim.elapsed();
         kernel::set_elapsed(elapsed);
         self.record.lock().elapsed = elapsed;
+        self.faults.start_stopped(&mut self.sim);
         let stepped = self.sim.step();
         for complaint in self.complaints.take() {
             self.record.lock().complain(&complaint);

@@ -77,6 +77,15 @@ impl Faults {
         }
     }
 
+    /// Starts members that have stopped as they were told.
+    pub(crate) fn start_stopped(&self, sim: &mut Sim<'_>) {
+        for member in (0..self.plan.members).filter(|member| !self.down.contains_key(member)) {
+            if !sim.is_host_running(name(member)) {
+                sim.bounce(name(member));
+            }
+        }
+    }
+
     fn within(&mut self, max_ms: u64) -> Duration {
         Duration::from_millis(self.random.random_range(1..=max_ms))
     }
@@ -96,7 +105,7 @@ impl Faults {
                 self.orders[one].send_modify(|orders| orders.boot += 1);
             }
             Fault::CrashAll => (0..members).for_each(|member| self.crash(sim, member, until)),
-            Fault::Restart => self.orders[one].send_modify(|orders| orders.restart += 1),
+            Fault::Restart => self.orders[one].send_modify(|orders| orders.stop += 1),
             Fault::Transfer => self.orders.iter().for_each(|o| o.send_modify(|orders| orders.transfer += 1)),
             Fault::Isolate => self.cut(sim, &BTreeSet::from([one]), until),
             Fault::Split => {

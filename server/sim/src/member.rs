@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,8 +26,6 @@ use crate::record::{Belief, End, Process, Published, Shared, Sight, digest};
 const PORT: u16 = 8300;
 /// How often a member is looked at besides when it publishes.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long a member that was stopped stays so, in ms, at most.
-const MAX_AWAY_MS: u64 = 2_000;
 /// Bytes of history read at once.
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -53,8 +52,8 @@ pub(crate) struct Member {
 /// What an operator wants of a member; a number that grows is an order given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
-    /// To stop and start again.
-    pub(crate) restart: u64,
+    /// To stop.
+    pub(crate) stop: u64,
     /// To hand leadership over.
     pub(crate) transfer: u64,
     /// Boots of its kernel.
@@ -73,17 +72,8 @@ pub(crate) fn name(number: usize) -> String {
 }
 
 impl Member {
-    /// Lives until the host crashes.
-    pub(crate) async fn run(self: Arc<Self>) -> turmoil::Result {
-        loop {
-            self.live().await?;
-            let away_ms = self.lives.lock().random.random_range(0..MAX_AWAY_MS);
-            tokio::time::sleep(Duration::from_millis(away_ms)).await;
-        }
-    }
-
-    /// Lives until it is told to restart.
-    async fn live(&self) -> turmoil::Result {
+    /// Lives until it is told to stop, or the host crashes.
+    pub(crate) async fn live(self: Arc<Self>) -> turmoil::Result {
         let mut orders = self.orders.clone();
         let first = *orders.borrow_and_update();
         let (process, mut random) = self.next_life();
@@ -92,6 +82,7 @@ impl Member {
         sink.open(&state);
         let node = Arc::new(node);
         let mut tasks = JoinSet::new();
+        let busy = Arc::new(AtomicUsize::new(self.plan.clients));
         for number in 0..self.plan.clients {
             let client = Client {
                 process,
@@ -103,14 +94,15 @@ impl Member {
                 state: state.clone(),
                 random: SmallRng::from_rng(&mut random),
                 known: vec![None; self.plan.keys],
+                busy: busy.clone(),
             };
             tasks.spawn(client.run());
         }
         let (record, stage) = (self.record.clone(), self.stage.clone());
-        let watcher = Watcher { process, record, stage, node: node.clone(), state };
+        let watcher = Watcher { process, record, stage, node: node.clone(), state, busy };
         tasks.spawn(watcher.run());
         let mut transfer = first.transfer;
-        while orders.borrow_and_update().restart == first.restart {
+        while orders.borrow_and_update().stop == first.stop {
             if orders.borrow().transfer != transfer {
                 transfer = orders.borrow().transfer;
                 tasks.spawn(hand_over(node.clone()));
@@ -155,6 +147,8 @@ impl Member {
             log_file_bytes: 64 << 10,
             log_keep_bytes,
             snapshot_min_bytes,
+            // Waiting for its pace would be forever, because time stands still meanwhile.
+            snapshot_bytes_per_second: u64::MAX,
             reserve_bytes: 1 << 20,
             disk: Arc::new(SimDisk),
             net: Arc::new(SimNet),
@@ -230,6 +224,8 @@ struct Watcher {
     stage: watch::Receiver<Stage>,
     node: Arc<Node>,
     state: State,
+    /// Clients that may still call.
+    busy: Arc<AtomicUsize>,
 }
 
 impl Watcher {
@@ -250,6 +246,7 @@ impl Watcher {
             }
             let is_settling = *self.stage.borrow() == Stage::Settle;
             if is_settling
+                && self.busy.load(Relaxed) == 0
                 && self.node.read_barrier().await.is_ok()
                 && let Err(error) = self.tell()
             {

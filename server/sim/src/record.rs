@@ -43,7 +43,6 @@ pub(crate) struct Process {
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
     pub(crate) process: Process,
-    pub(crate) client: usize,
     pub(crate) key: usize,
     pub(crate) action: Action,
     /// Its place in the order.
@@ -178,7 +177,7 @@ impl Record {
     pub(crate) fn call(&mut self, process: Process, client: usize, key: usize, action: Action) -> usize {
         let number = self.operations.len();
         let called = self.note(format_args!("{process} client {client} calls {number}: {action:?} of {key}"));
-        self.operations.push(Operation { process, client, key, action, called, answer: None });
+        self.operations.push(Operation { process, key, action, called, answer: None });
         number
     }
 

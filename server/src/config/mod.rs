@@ -157,7 +157,7 @@ impl Default for Settings {
                 snapshot_bytes_per_second: 128 << 20,
                 disk_reserve_bytes: 64 << 20,
                 heartbeat: Duration::from_millis(100),
-                election_timeout: Duration::from_millis(600),
+                election_timeout: Duration::from_millis(500),
             },
             cluster: ClusterSettings {
                 name: "konsul".to_owned(),
@@ -175,7 +175,10 @@ impl Default for Settings {
                 tls_key: None,
             },
             limits: konsul_service::Limits::default(),
-            log: LogSettings { filter: "info".to_owned(), format: LogFormat::Auto },
+            log: LogSettings {
+                filter: "info,openraft=error,raft_engine=error".to_owned(),
+                format: LogFormat::Auto,
+            },
         }
     }
 }

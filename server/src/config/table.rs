@@ -202,7 +202,7 @@ pub const SETTINGS: &[Setting] = &[
     plain!(
         "raft.election_timeout",
         raft.election_timeout,
-        "How long a member hears of no leader before it asks for votes, and up to half as long again; at least three heartbeats. The same on all members.",
+        "How long a member hears of no leader before it asks for votes, and up to a quarter longer; at least three heartbeats. The same on all members.",
         millis(100)..=seconds(60)
     ),
     name!(

@@ -237,6 +237,36 @@ fn observe_raft(meter: &Meter, sources: &Sources) {
         "Bytes written to the log",
         of_stats(|s| &s.log_written_bytes),
     );
+    counter(
+        meter,
+        "konsul_raft_snapshot_sent_bytes",
+        "Bytes of snapshots sent to other members",
+        of_stats(|s| &s.snapshot_sent_bytes),
+    );
+    gauge(
+        meter,
+        "konsul_raft_snapshot_received_bytes",
+        "Bytes that are here of the snapshot that comes in, or came in last",
+        of_stats(|s| &s.snapshot_received_bytes),
+    );
+    gauge(
+        meter,
+        "konsul_raft_snapshot_expected_bytes",
+        "Size of that snapshot",
+        of_stats(|s| &s.snapshot_expected_bytes),
+    );
+    counter(
+        meter,
+        "konsul_raft_hash_comparisons",
+        "Hashes of other members' states that were compared with this one's",
+        of_stats(|s| &s.hash_comparisons),
+    );
+    counter(
+        meter,
+        "konsul_raft_divergences",
+        "How often this member's state was found to differ from the others'",
+        of_stats(|s| &s.divergences),
+    );
     counter(meter, "konsul_raft_snapshots", "Snapshots made", of_stats(|s| &s.snapshots));
     gauge(
         meter,
@@ -255,7 +285,67 @@ fn observe_raft(meter: &Meter, sources: &Sources) {
         "Whether this member leads",
         of_standing(|s| u64::from(s.leader_id == Some(s.member_id))),
     );
+    gauge(
+        meter,
+        "konsul_raft_committed_index",
+        "The last log entry that is known to be committed",
+        of_standing(|s| s.committed_index),
+    );
+    gauge(
+        meter,
+        "konsul_raft_applied_index",
+        "The last log entry that is applied here",
+        of_standing(|s| s.applied_index),
+    );
+    gauge(
+        meter,
+        "konsul_raft_last_contact_milliseconds",
+        "How long ago this member last had word of the leader, or as leader of a quorum; one day if never",
+        of_standing(|s| s.last_contact_ms.unwrap_or(86_400_000)),
+    );
+    let propose = sources.propose.clone();
+    gauge(
+        meter,
+        "konsul_serving",
+        "1 while this member serves, 0 while its storage failed or its state differs",
+        move || u64::from(propose.unfit().is_none()),
+    );
+    observe_members(meter, sources);
     gauge(meter, "konsul_raft_log_bytes", "Bytes of the log on the disk", of_standing(|s| s.log_bytes));
+}
+
+/// What the leader knows of the others; on other members there is nothing of it.
+fn observe_members(meter: &Meter, sources: &Sources) {
+    let propose = sources.propose.clone();
+    meter
+        .u64_observable_gauge("konsul_raft_member_lag_entries")
+        .with_description("Log entries that a member lacks, by member; told by the leader")
+        .with_callback(move |o| {
+            let newest = propose.standing().committed_index;
+            for member in propose.members() {
+                if let Some(index) = member.matching_index.filter(|_| leads(&*propose)) {
+                    o.observe(newest.saturating_sub(index), &[KeyValue::new("member", member.name)]);
+                }
+            }
+        })
+        .build();
+    let propose = sources.propose.clone();
+    meter
+        .u64_observable_gauge("konsul_raft_member_last_contact_milliseconds")
+        .with_description("How long ago a member answered the leader last, by member; told by the leader")
+        .with_callback(move |o| {
+            for member in propose.members() {
+                if let Some(ms) = member.last_contact_ms.filter(|_| leads(&*propose)) {
+                    o.observe(ms, &[KeyValue::new("member", member.name)]);
+                }
+            }
+        })
+        .build();
+}
+
+fn leads(propose: &dyn Propose) -> bool {
+    let standing = propose.standing();
+    standing.leader_id == Some(standing.member_id)
 }
 
 fn register_histograms(

@@ -39,6 +39,8 @@ pub struct Member {
 /// A change of the membership. Members are named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
+    /// Has this server, which has no cluster yet, join the one at any of these addresses (host:port).
+    Join(Vec<String>),
     /// Takes a member out of the cluster.
     Remove(String),
     /// Makes a member a voter.

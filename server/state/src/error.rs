@@ -37,6 +37,16 @@ pub enum StateError {
         /// The newest that this binary knows.
         known: u32,
     },
+    /// The log has a write of a newer version.
+    #[error(
+        "the log has a write of format {found}, and this version of konsul knows up to {known}: use a newer konsul"
+    )]
+    NewerCommand {
+        /// The format found.
+        found: u32,
+        /// The newest that this binary knows.
+        known: u32,
+    },
     /// The data was written before the first release.
     #[error(
         "the state store has format {found}, which only builds before the first release wrote, and which no release \

@@ -13,6 +13,12 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 pub struct StateHash(u128);
 
 impl StateHash {
+    /// Its bytes, to be sent.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     pub(crate) fn add(&mut self, table: u32, key: &[u8], row: &[u8]) {
         self.0 = self.0.wrapping_add(row_hash(table, key, row));
     }

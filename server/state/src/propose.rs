@@ -39,6 +39,9 @@ pub enum ProposeError {
     /// The disk is full. Nothing was proposed.
     #[error("the disk is full: free some space, and writes go on by themselves")]
     DiskFull,
+    /// This member's state differs from the others', and it serves nothing until it has theirs. Nothing was proposed.
+    #[error("this member's state differs from the others', and is being replaced: use another member")]
+    Diverged,
     /// This member's storage failed and it has stopped serving.
     #[error("this member's storage failed: {0}")]
     Broken(String),
@@ -64,6 +67,10 @@ pub struct Standing {
     pub last_contact_ms: Option<u64>,
     /// Bytes of the log on disk.
     pub log_bytes: u64,
+    /// The last log entry that is known to be committed.
+    pub committed_index: u64,
+    /// The last log entry that is applied here.
+    pub applied_index: u64,
 }
 
 /// Consensus, as the service layer sees it.
@@ -76,8 +83,14 @@ pub trait Propose: Send + Sync + 'static {
     /// call: a read that follows is linearizable (Raft §8, read-index).
     fn read_barrier(&self) -> Proposal<'_, ()>;
 
+    /// Why this member serves nothing now, not even stale reads, if so.
+    fn unfit(&self) -> Option<ProposeError>;
+
     /// How this member stands now.
     fn standing(&self) -> Standing;
+
+    /// The format to write Commands in: the greatest that every member can apply.
+    fn format(&self) -> u32;
 
     /// Name of the cluster's storage (a UUID); empty while the server has no cluster.
     fn cluster_id(&self) -> String;
@@ -138,6 +151,10 @@ impl Propose for Solo {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn unfit(&self) -> Option<ProposeError> {
+        None
+    }
+
     fn standing(&self) -> Standing {
         Standing {
             member_id: 1,
@@ -145,7 +162,13 @@ impl Propose for Solo {
             term: self.state.applied().term,
             last_contact_ms: Some(0),
             log_bytes: 0,
+            committed_index: self.state.applied().index,
+            applied_index: self.state.applied().index,
         }
+    }
+
+    fn format(&self) -> u32 {
+        crate::command::FORMAT
     }
 
     fn cluster_id(&self) -> String {

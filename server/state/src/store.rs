@@ -95,6 +95,8 @@ pub struct Run {
     pub outcomes: Vec<Vec<Outcome>>,
     /// What changed, one Batch a revision, in revision order.
     pub batches: Vec<Arc<Batch>>,
+    /// The hash of the state after each entry, with the entry's index.
+    pub hashes: Vec<(u64, StateHash)>,
 }
 
 /// The unit that a file's blocks are counted in (stat(2)).
@@ -296,8 +298,10 @@ impl StateWriter {
         let mut rows = Rows::begin(&store)?;
         let mut run = Run::default();
         for entry in entries {
+            let index = entry.position.index;
             let outcomes = apply::entry(&mut rows, entry, &mut run.batches)?;
             run.outcomes.push(outcomes);
+            run.hashes.push((index, rows.hash));
         }
         rows.commit()?;
         Ok(run)

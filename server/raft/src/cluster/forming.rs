@@ -2,19 +2,21 @@
 //! joins it; where as many others wait as are expected, the one whose name comes first makes one of them all. Each has the
 //! cluster's id on its disk before the log begins, and takes part in no other for the rest of its life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use konsul_state::cluster::ChangeError;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::manager::Manager;
 use crate::error::RaftError;
 use crate::identity::Identity;
+use crate::peer::pb::hello_response::Seen;
 use crate::peer::{Lane, Links, pb};
 use crate::proposer::Raft;
 use crate::settings::PeerSettings;
@@ -26,6 +28,9 @@ const EVERY: Duration = Duration::from_millis(250);
 const LIMIT: Duration = Duration::from_secs(2);
 /// A server that has not asked for so long is gone.
 const FORGET: Duration = Duration::from_secs(3);
+/// Most addresses that are remembered, and their greatest length.
+const MAX_HINTS: usize = 256;
+const MAX_ADDRESS: usize = 260;
 /// How often to say in the log what is waited for.
 const REMIND: Duration = Duration::from_secs(10);
 
@@ -37,8 +42,10 @@ pub(crate) struct Forming {
     pub(crate) raft: Raft,
     pub(crate) links: Arc<Links>,
     pub(crate) manager: Arc<Manager>,
-    /// The servers without a cluster that were seen, and when.
+    /// The servers without a cluster that answered, and when.
     pub(crate) seen: Mutex<BTreeMap<u64, (pb::HelloResponse, Instant)>>,
+    /// Where others are, by what they asked and by what others know, and when that was said last.
+    pub(crate) hints: Mutex<BTreeMap<String, Instant>>,
 }
 
 /// What asking around came to.
@@ -106,7 +113,7 @@ impl Forming {
         if self.is_initialized().await? {
             return self.announce().await;
         }
-        let found = self.ask_around().await;
+        let found = self.ask_around().await?;
         if let Some((address, _)) = found.iter().find(|(_, answer)| answer.is_initialized) {
             return self.join_at(address).await;
         }
@@ -124,7 +131,8 @@ impl Forming {
         }
         // Everybody counts the same way, so one of them begins; the others wait to be adopted.
         let sees_all = |(id, answer): (&u64, &pb::HelloResponse)| {
-            *id == self.identity.member_id || waiting.keys().all(|other| answer.sees.contains(other))
+            let sees = |other: &u64| answer.sees.iter().any(|seen| seen.id == *other);
+            *id == self.identity.member_id || waiting.keys().all(sees)
         };
         if first(&waiting) != Some(self.identity.member_id) || !waiting.iter().all(sees_all) {
             return Ok(Next::Wait("waiting for another server to make the cluster".to_owned()));
@@ -136,9 +144,10 @@ impl Forming {
         self.raft.is_initialized().await.map_err(|e| RaftError::Consensus(e.to_string()))
     }
 
-    /// Those that answer at the addresses that were given.
-    async fn ask_around(&self) -> Vec<(String, pb::HelloResponse)> {
-        let asked = self.settings.join.iter().map(|address| async move {
+    /// Those that answer, at the addresses that were given and those that became known; an error if all of them refuse.
+    async fn ask_around(&self) -> Result<Vec<(String, pb::HelloResponse)>, RaftError> {
+        let addresses = self.addresses();
+        let asked = addresses.iter().map(|address| async move {
             let mut peer = self.links.to(address, Lane::Control).ok()?;
             let hello = pb::HelloRequest {
                 token: self.settings.token.clone(),
@@ -146,7 +155,11 @@ impl Forming {
                 server: Some(self.server()),
             };
             match tokio::time::timeout(LIMIT, peer.hello(hello)).await {
-                Ok(Ok(answer)) => Some((address.clone(), answer.into_inner())),
+                Ok(Ok(answer)) => Some(Ok((address.clone(), answer.into_inner()))),
+                Ok(Err(status)) if status.code() == Code::PermissionDenied => {
+                    let error = status.message().to_owned();
+                    Some(Err(RaftError::Join { address: address.clone(), error }))
+                }
                 Ok(Err(status)) => {
                     tracing::debug!(address, %status, "no answer from a server to join");
                     None
@@ -154,12 +167,39 @@ impl Forming {
                 Err(_) => None,
             }
         });
-        let answers = join_all(asked).await;
         let is_other = |answer: &pb::HelloResponse| {
             let server = answer.server.as_ref();
             server.is_some_and(|server| server.run != self.identity.run.to_string())
         };
-        answers.into_iter().flatten().filter(|(_, answer)| is_other(answer)).collect()
+        let (mut found, mut refusal) = (Vec::new(), None);
+        for answer in join_all(asked).await.into_iter().flatten() {
+            match answer {
+                Ok(answer) if is_other(&answer.1) => found.push(answer),
+                Ok(_) => {}
+                Err(error) => refusal = Some(error),
+            }
+        }
+        let seen = found.iter().flat_map(|(_, answer)| &answer.sees);
+        seen.for_each(|seen| self.hint(&seen.peer_address));
+        match refusal {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        }
+    }
+
+    fn addresses(&self) -> BTreeSet<String> {
+        let mut hints = self.hints.lock();
+        hints.retain(|_, at| at.elapsed() < FORGET);
+        let known = self.settings.join.iter().chain(hints.keys());
+        known.filter(|address| **address != self.me.peer_address).cloned().collect()
+    }
+
+    /// Remembers where a server may be.
+    fn hint(&self, address: &str) {
+        let mut hints = self.hints.lock();
+        if address.len() <= MAX_ADDRESS && hints.len() < MAX_HINTS {
+            hints.insert(address.to_owned(), Instant::now());
+        }
     }
 
     fn server(&self) -> pb::Server {
@@ -175,11 +215,18 @@ impl Forming {
             server: Some(self.server()),
             cluster_id: self.identity.cluster_id().map_or_else(String::new, |id| id.to_string()),
             is_initialized: false,
-            sees: self.seen.lock().keys().copied().chain([self.identity.member_id]).collect(),
+            sees: self.sees(),
         }
     }
 
-    /// The servers that would make a cluster, by their ids: those that answered and those that asked, and this one.
+    fn sees(&self) -> Vec<Seen> {
+        let seen = self.seen.lock();
+        let members = seen.values().filter_map(|(answer, _)| answer.server.as_ref()?.member.as_ref());
+        let known = |member: &pb::Member| Seen { id: member.id, peer_address: member.peer_address.clone() };
+        members.map(known).chain([known(&self.me)]).collect()
+    }
+
+    /// The servers that would make a cluster, by their ids: those that answered lately, and this one.
     fn waiting(&self, answers: impl Iterator<Item = pb::HelloResponse>) -> BTreeMap<u64, pb::HelloResponse> {
         {
             let mut seen = self.seen.lock();
@@ -267,12 +314,29 @@ impl Forming {
             Some(recorded) => {
                 let request =
                     pb::JoinRequest { member: Some(self.with_role_of(&recorded)), ..self.join_request() };
-                match self.manager.join(request).await {
-                    Ok(_) => Ok(Next::Done),
-                    Err(status) => Err(RaftError::Consensus(status.message().to_owned())),
-                }
+                self.tell_any(membership.membership(), request).await
             }
         }
+    }
+
+    /// Tells any member, who passes it on to the leader: until the leader knows where this one is, this one may not know of
+    /// a leader.
+    async fn tell_any(&self, membership: &Membership, request: pb::JoinRequest) -> Result<Next, RaftError> {
+        let mut refusal = match self.manager.join(request.clone()).await {
+            Ok(_) => return Ok(Next::Done),
+            Err(status) => status,
+        };
+        let others = membership.nodes().filter(|(id, _)| **id != self.identity.member_id);
+        let addresses = others.map(|(_, member)| &member.peer_address).chain(&self.settings.join);
+        for address in addresses {
+            let Ok(mut peer) = self.links.to(address, Lane::Control) else { continue };
+            match tokio::time::timeout(LIMIT, peer.join(request.clone())).await {
+                Ok(Ok(_)) => return Ok(Next::Done),
+                Ok(Err(status)) => refusal = status,
+                Err(_) => {}
+            }
+        }
+        Err(RaftError::Consensus(refusal.message().to_owned()))
     }
 
     /// This member as it describes itself; what it is to be, it is told by `cluster promote` and `demote`.
@@ -280,21 +344,29 @@ impl Forming {
         pb::Member { role: recorded.role, ..self.me.clone() }
     }
 
+    /// Joins the cluster at one of these addresses, and returns when it has taken this server in.
+    pub(crate) async fn join(&self, addresses: &[String]) -> Result<(), ChangeError> {
+        let refused = |why: String| ChangeError::Refused(why);
+        if self.is_initialized().await.map_err(|e| refused(e.to_string()))? {
+            let cluster = self.identity.cluster_id().map_or_else(String::new, |id| id.to_string());
+            return Err(refused(format!("this server is a member of cluster {cluster} already")));
+        }
+        let mut why = "no address to join is given".to_owned();
+        for address in addresses {
+            match self.join_at(address).await {
+                Ok(_) => return Ok(()),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(refused(why))
+    }
+
     /// Answers a server that looks for a cluster.
     pub(crate) async fn hello(&self, request: pb::HelloRequest) -> Result<pb::HelloResponse, Status> {
         self.manager.check(&request.token, &request.cluster_name)?;
         let is_initialized = self.is_initialized().await.map_err(|e| Status::unavailable(e.to_string()))?;
-        if let Some(server) = request.server
-            && !is_initialized
-        {
-            let answer = pb::HelloResponse { server: Some(server), ..pb::HelloResponse::default() };
-            let mut seen = self.seen.lock();
-            if let Some(id) = candidate(&answer)
-                && id != self.identity.member_id
-            {
-                // What it said of itself when it was asked is worth more.
-                seen.entry(id).or_insert((answer, Instant::now())).1 = Instant::now();
-            }
+        if let Some(member) = request.server.and_then(|server| server.member) {
+            self.hint(&member.peer_address);
         }
         Ok(pb::HelloResponse { is_initialized, ..self.myself() })
     }
@@ -304,7 +376,12 @@ impl Forming {
         self.manager.check(&request.token, &request.cluster_name)?;
         let cluster =
             request.cluster_id.parse().map_err(|_| Status::invalid_argument("cluster_id is no UUID"))?;
-        self.identity.adopt(cluster).map_err(|e| Status::failed_precondition(e.to_string()))
+        self.identity.adopt(cluster).map_err(|error| match error {
+            RaftError::OtherCluster { .. } => {
+                Status::failed_precondition("this server belongs to another cluster")
+            }
+            error => Status::internal(error.to_string()),
+        })
     }
 }
 

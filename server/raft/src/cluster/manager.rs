@@ -1,6 +1,7 @@
 //! Changes of the membership. The leader carries them out, one at a time; other members pass them on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
+use super::format_of;
+use crate::forward::is_unreached;
 use crate::identity::Identity;
 use crate::leadership::{Leader, Leadership};
 use crate::peer::pb::change_request;
@@ -72,7 +75,7 @@ impl Manager {
         if !request.cluster_id.is_empty() && request.cluster_id != cluster.to_string() {
             let theirs = request.cluster_id;
             return Err(Status::failed_precondition(format!(
-                "the server belongs to cluster {theirs}, and this is {cluster}: it needs a new data directory"
+                "the server belongs to another cluster ({theirs}): it needs a new data directory to join this one"
             )));
         }
         let _changing = self.changing.lock().await;
@@ -86,6 +89,13 @@ impl Manager {
                 other.name
             )));
         }
+        let format = format_of(&membership);
+        if member.format < format {
+            let (theirs, version) = (member.format, &member.version);
+            return Err(Status::failed_precondition(format!(
+                "the cluster writes format {format}, and konsul {version} knows up to {theirs}: use a newer konsul"
+            )));
+        }
         let known = membership.get_node(&member.id);
         if known.is_none() && membership.nodes().count() >= MAX_MEMBERS {
             return Err(Status::resource_exhausted(format!("a cluster has at most {MAX_MEMBERS} members")));
@@ -93,7 +103,10 @@ impl Manager {
         let (id, name) = (member.id, member.name.clone());
         match known {
             Some(known) if *known == member => {}
-            Some(_) => self.change_members(ChangeMembers::SetNodes(BTreeMap::from([(id, member)]))).await?,
+            Some(_) => {
+                self.links.learn(id, &member.peer_address);
+                self.change_members(ChangeMembers::SetNodes(BTreeMap::from([(id, member)]))).await?;
+            }
             None => {
                 self.change_members(ChangeMembers::AddNodes(BTreeMap::from([(id, member)]))).await?;
                 tracing::info!(name, id, "a server joins the cluster");
@@ -102,9 +115,10 @@ impl Manager {
         Ok(pb::JoinResponse { cluster_id: cluster.to_string() })
     }
 
-    /// Carries a change out, here or on the leader.
+    /// Carries a change out, here or on the leader. While there is none, or the one that is known is gone, waits for the next.
     pub(crate) async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let change = match change {
+            Change::Join(_) => return Err(ChangeError::Refused("this server has no peers".to_owned())),
             Change::Remove(name) => change_request::Change::Remove(name),
             Change::Promote(name) => change_request::Change::Promote(name),
             Change::Demote(name) => change_request::Change::Demote(name),
@@ -112,35 +126,24 @@ impl Manager {
         };
         let mut leadership = self.leadership.clone();
         let deadline = tokio::time::Instant::now() + LIMIT;
-        let leader = loop {
-            match leadership.now() {
-                Leader::Nobody => {}
-                leader => break leader,
+        loop {
+            let leader = leadership.now();
+            if leader != Leader::Nobody {
+                let changed = tokio::time::timeout_at(deadline, self.change_at(leader, change.clone())).await;
+                match changed.map_err(|_| ChangeError::Unknown)? {
+                    Err(status) if is_not_begun(&status) => {}
+                    changed => return changed.map_err(|status| refused(&status)),
+                }
             }
-            tokio::time::timeout_at(deadline, leadership.changed())
-                .await
-                .map_err(|_| ChangeError::NoLeader)?;
-        };
-        let changed = match leader {
-            Leader::Other(leader) => {
-                let mut peer =
-                    self.links.to(&leader.peer_address, Lane::Forward).map_err(|_| ChangeError::NoLeader)?;
-                let request = pb::ChangeRequest { change: Some(change) };
-                let asked = tokio::time::timeout_at(deadline, peer.change(request)).await;
-                asked.map_err(|_| ChangeError::Unknown)?.map(|_| ())
-            }
-            Leader::Me | Leader::Nobody => tokio::time::timeout_at(deadline, self.change_as_leader(change))
-                .await
-                .map_err(|_| ChangeError::Unknown)?,
-        };
-        changed.map_err(|status| match status.code() {
-            Code::NotFound => ChangeError::NoSuchMember(status.message().to_owned()),
-            Code::FailedPrecondition | Code::InvalidArgument => {
-                ChangeError::Refused(status.message().to_owned())
-            }
-            Code::Unavailable => ChangeError::NoLeader,
-            _ => ChangeError::Unknown,
-        })
+            let changed = tokio::time::timeout_at(deadline, leadership.changed()).await;
+            changed.map_err(|_| ChangeError::NoLeader)?;
+        }
+    }
+
+    async fn change_at(&self, leader: Leader, change: change_request::Change) -> Result<(), Status> {
+        let Leader::Other(leader) = leader else { return self.change_as_leader(change).await };
+        let mut peer = self.links.to(&leader.peer_address, Lane::Forward)?;
+        peer.change(pb::ChangeRequest { change: Some(change) }).await.map(|_| ())
     }
 
     /// Carries a change out.
@@ -212,7 +215,7 @@ impl Manager {
         match self.raft.change_membership(change, retain).await {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)) | RaftError::Fatal(_)) => {
-                Err(no_leader())
+                Err(Status::unknown("the leader was lost"))
             }
             Err(RaftError::APIError(error)) => Err(Status::failed_precondition(error.to_string())),
         }
@@ -246,7 +249,7 @@ impl Manager {
             }
         };
         let handed_over = tokio::time::timeout(HAND_OVER, handed_over).await;
-        handed_over.map_err(|_| Status::unavailable("the other member did not take over in time"))
+        handed_over.map_err(|_| Status::failed_precondition("the other member did not take over in time"))
     }
 
     /// The other voter that has the most of the log, and answered lately.
@@ -261,6 +264,19 @@ impl Manager {
 
 fn no_leader() -> Status {
     Status::unavailable("no leader is known")
+}
+
+/// Whether nothing of a change was begun: the member that was asked does not lead, or is not there.
+fn is_not_begun(status: &Status) -> bool {
+    is_unreached(status) || (status.code() == Code::Unavailable && status.source().is_none())
+}
+
+fn refused(status: &Status) -> ChangeError {
+    match status.code() {
+        Code::NotFound => ChangeError::NoSuchMember(status.message().to_owned()),
+        Code::FailedPrecondition | Code::InvalidArgument => ChangeError::Refused(status.message().to_owned()),
+        _ => ChangeError::Unknown,
+    }
 }
 
 fn find<'a>(membership: &'a Membership, name: &str) -> Result<&'a Member, Status> {

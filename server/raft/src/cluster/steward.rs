@@ -32,17 +32,20 @@ pub(crate) struct Steward {
 impl Steward {
     /// Works until `stop` turns true.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut silent = BTreeSet::new();
         loop {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(EVERY) => {}
             }
             if self.manager.leadership.now() != Leader::Me {
+                silent.clear();
                 continue;
             }
             let change = {
                 let metrics = self.manager.raft.metrics();
                 let metrics = metrics.borrow_watched();
+                tell_changes(&metrics, &mut silent);
                 next_change(&metrics, self.replace_dead_after)
             };
             if let Some(change) = change {
@@ -52,6 +55,19 @@ impl Steward {
                     tracing::warn!(error = status.message(), "the voters could not be changed; trying again");
                 }
             }
+        }
+    }
+}
+
+/// Says in the log which members fell silent and which answer again.
+fn tell_changes(metrics: &Metrics, silent: &mut BTreeSet<u64>) {
+    for (id, member) in metrics.membership_config.membership().nodes().filter(|(id, _)| **id != metrics.id) {
+        let name = &member.name;
+        let is_silent = silence(metrics, *id).is_some_and(|silence| silence > ALIVE);
+        if is_silent && silent.insert(*id) {
+            tracing::warn!(name, address = member.peer_address, "a member does not answer");
+        } else if !is_silent && silent.remove(id) {
+            tracing::info!(name, "a member answers again");
         }
     }
 }

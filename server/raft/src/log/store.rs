@@ -29,7 +29,7 @@ use crate::log::{Engine, REGION, damage};
 use crate::space::Space;
 use crate::stats::Stats;
 use crate::threads::{Threads, Working};
-use crate::types::{LogId, RaftEntry, Types, Vote};
+use crate::types::{LogId, Membership, Payload, RaftEntry, Types, Vote};
 
 /// Requests that may wait for the writing thread.
 const MAX_JOBS: usize = 1024;
@@ -182,6 +182,29 @@ impl LogReader {
     pub(crate) fn bounds(&self) -> (Option<LogId>, Option<LogId>) {
         let recent = self.shared.recent.lock();
         (recent.last, recent.purged)
+    }
+
+    /// The last vote given.
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        self.shared.recent.lock().vote
+    }
+
+    /// The newest membership in the log.
+    pub(crate) fn last_membership(&self) -> io::Result<Option<Membership>> {
+        let (last, purged) = self.bounds();
+        let after = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
+        let (mut next, end) = (after(purged), after(last));
+        let mut found = None;
+        while next < end {
+            let entries = self.read(next..end, MAX_READ_BYTES)?;
+            next = entries.last().map_or(end, |entry| entry.log_id.index + 1);
+            let memberships = entries.into_iter().filter_map(|entry| match entry.payload {
+                Payload::Membership(membership) => Some(membership),
+                Payload::Blank | Payload::Normal(_) => None,
+            });
+            found = memberships.last().or(found);
+        }
+        Ok(found)
     }
 
     /// The index of the oldest entry that is held in memory.

@@ -58,12 +58,13 @@ impl TryFrom<pb::AppendRequest> for AppendEntriesRequest<Types> {
     fn try_from(request: pb::AppendRequest) -> io::Result<Self> {
         let entries = request.entries.iter().map(frame::decode).collect::<io::Result<Vec<_>>>()?;
         let prev_log_id: Option<LogId> = request.previous.map(Into::into);
-        let mut next = prev_log_id.map(|id| id.index + 1);
+        // The first entry of all has index 0.
+        let mut next = prev_log_id.map_or(Some(0), |id| id.index.checked_add(1));
         for entry in &entries {
-            if next.is_some_and(|next| next != entry.log_id.index) {
+            if next != Some(entry.log_id.index) {
                 return Err(invalid("the entries do not follow each other"));
             }
-            next = Some(entry.log_id.index + 1);
+            next = entry.log_id.index.checked_add(1);
         }
         Ok(Self {
             vote: required(request.vote, "vote")?.into(),

@@ -52,11 +52,13 @@ pub(crate) struct Links {
     net: Arc<dyn Net>,
     tls: Option<Tls>,
     open: Mutex<HashMap<(String, Lane), Channel>>,
+    /// Where members are now; one that was moved is found without replication to it being begun anew.
+    addresses: Mutex<HashMap<u64, String>>,
 }
 
 impl Links {
     pub(crate) fn new(identity: Arc<Identity>, net: Arc<dyn Net>, tls: Option<Tls>) -> Self {
-        Self { identity, net, tls, open: Mutex::default() }
+        Self { identity, net, tls, open: Mutex::default(), addresses: Mutex::default() }
     }
 
     /// The stub of the member at `address` (host:port). Connects when it is used.
@@ -64,6 +66,16 @@ impl Links {
         let channel = self.channel(address, lane)?;
         let client = PeerClient::with_interceptor(channel, Identify { identity: self.identity.clone() });
         Ok(client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    /// Learns where a member is.
+    pub(crate) fn learn(&self, member: u64, address: &str) {
+        self.addresses.lock().insert(member, address.to_owned());
+    }
+
+    /// Where a member is.
+    pub(super) fn address_of(&self, member: u64) -> Option<String> {
+        self.addresses.lock().get(&member).cloned()
     }
 
     fn channel(&self, address: &str, lane: Lane) -> Result<Channel, Status> {

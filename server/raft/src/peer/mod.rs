@@ -7,6 +7,8 @@
 //! - `service`: what is answered. `port`: where.
 
 mod convert;
+#[cfg(test)]
+mod fuzz;
 mod links;
 mod network;
 mod port;
@@ -18,6 +20,7 @@ pub(crate) use links::{Lane, Links};
 pub(crate) use network::Network;
 pub(crate) use port::{PeerPort, ServedPort};
 pub(crate) use service::{PeerService, Serving};
+pub(crate) use snapshot::fetch as fetch_snapshot;
 pub(crate) use tls::Tls;
 pub use tls::{PEER_NAME, TlsFiles};
 

@@ -21,6 +21,7 @@ use super::pb::{self, transfer_response};
 use super::snapshot;
 use crate::copy::Pace;
 use crate::snapshots::SnapshotDir;
+use crate::stats::Stats;
 use crate::threads::Threads;
 use crate::types::{Member, Snapshot, Types, Vote};
 
@@ -39,35 +40,69 @@ pub(crate) struct Network {
     pub(crate) links: Arc<Links>,
     pub(crate) pace: Pace,
     pub(crate) threads: Threads,
+    pub(crate) stats: Arc<Stats>,
 }
 
 /// The way to one member.
 pub(crate) struct ToPeer {
     network: Network,
+    member: u64,
+    /// Where it was last sent to, for what is said of failures.
     address: String,
     /// The lane of what has entries, or could have.
     lane: Lane,
+    /// How often in a row no stream could be opened.
+    failures: usize,
 }
 
 impl RaftNetworkFactory<Types> for Network {
     type Network = ToPeer;
 
-    async fn new_client(&mut self, _: u64, member: &Member) -> ToPeer {
-        ToPeer { network: self.clone(), address: member.peer_address.clone(), lane: Lane::Append }
+    async fn new_client(&mut self, id: u64, member: &Member) -> ToPeer {
+        self.to(id, member, Lane::Append)
     }
 
-    async fn new_heartbeat_client(&mut self, _: u64, member: &Member) -> ToPeer {
-        ToPeer { network: self.clone(), address: member.peer_address.clone(), lane: Lane::Control }
+    async fn new_heartbeat_client(&mut self, id: u64, member: &Member) -> ToPeer {
+        self.to(id, member, Lane::Control)
+    }
+}
+
+impl Network {
+    fn to(&self, id: u64, member: &Member, lane: Lane) -> ToPeer {
+        self.links.learn(id, &member.peer_address);
+        ToPeer { network: self.clone(), member: id, address: member.peer_address.clone(), lane, failures: 0 }
     }
 }
 
 impl ToPeer {
-    fn peer(&self, lane: Lane) -> Result<Peer, RPCError<Types>> {
+    fn peer(&mut self, lane: Lane) -> Result<Peer, RPCError<Types>> {
+        if let Some(address) = self.network.links.address_of(self.member) {
+            self.address = address;
+        }
         self.network.links.to(&self.address, lane).map_err(|e| unreachable(&self.address, &e))
     }
 
+    /// Opens a stream. openraft tries again at once when none can be opened, so the waiting is done here.
+    async fn open(
+        &mut self,
+        requests: impl Stream<Item = pb::AppendRequest> + Send + 'static,
+    ) -> Result<tonic::Streaming<pb::AppendResponse>, RPCError<Types>> {
+        let mut peer = self.peer(Lane::Append)?;
+        match peer.append(requests).await {
+            Ok(responses) => {
+                self.failures = 0;
+                Ok(responses.into_inner())
+            }
+            Err(status) => {
+                tokio::time::sleep(BACKOFF[self.failures.min(BACKOFF.len() - 1)]).await;
+                self.failures += 1;
+                Err(unreachable(&self.address, &status))
+            }
+        }
+    }
+
     async fn ask_vote(
-        &self,
+        &mut self,
         request: VoteRequest<Types>,
         is_pre_vote: bool,
         option: RPCOption,
@@ -130,11 +165,9 @@ impl RaftNetworkV2<Types> for ToPeer {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let mut peer = self.peer(Lane::Append)?;
-            let requests = input.map(pb::AppendRequest::from);
-            let responses = peer.append(requests).await.map_err(|e| unreachable(&self.address, &e))?;
+            let responses = self.open(input.map(pb::AppendRequest::from)).await?;
             let address = self.address.clone();
-            let results = responses.into_inner().map(move |response| {
+            let results = responses.map(move |response| {
                 let response = response.map_err(|e| unreachable(&address, &e))?;
                 StreamAppendResult::try_from(response).map_err(|e| unreachable(&address, &e))
             });
@@ -166,9 +199,9 @@ impl RaftNetworkV2<Types> for ToPeer {
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let mut peer = self.peer(Lane::Bulk)?;
-        let Network { pace, threads, .. } = self.network.clone();
+        let Network { pace, threads, stats, .. } = self.network.clone();
         tokio::select! {
-            sent = snapshot::send(&mut peer, vote, snapshot.snapshot, pace, threads) => {
+            sent = snapshot::send(&mut peer, vote, snapshot.snapshot, pace, threads, stats) => {
                 let response = sent.map_err(|e| unreachable(&self.address, &e))?;
                 let vote = required(response.vote, "vote").map_err(|e| unreachable(&self.address, &e))?;
                 Ok(SnapshotResponse::new(vote.into()))

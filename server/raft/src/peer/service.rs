@@ -1,33 +1,43 @@
 //! What members answer each other. Everything but the calls that make or enlarge a cluster is refused to whoever is not
 //! of this cluster, and is told nothing about it.
 
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendResult, TransferLeaderError, TransferLeaderRequest, VoteRequest,
 };
 use prost::Message;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::convert::required;
 use super::links::CLUSTER;
 use super::pb::peer_server::Peer;
 use super::pb::{self, propose_response, transfer_response};
 use super::snapshot;
 use crate::cluster::{Contact, Forming, Manager};
+use crate::hashes::Hashes;
 use crate::health::Health;
 use crate::identity::Identity;
 use crate::leadership::{Leader, Leadership};
+use crate::machine::Builder;
 use crate::proposer::{Proposer, Raft};
 use crate::reads::Reads;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{Incoming, Snapshots};
 use crate::space::Space;
+use crate::stats::Stats;
 use crate::threads::Threads;
-use crate::types::{Snapshot, Types};
+use crate::types::{Snapshot, Types, Vote};
 
+/// How long to wait for the entry that a hash is asked of.
+const CATCH_UP: Duration = Duration::from_millis(500);
 /// Most Commands in one call: what fits into an entry.
 const MAX_COMMANDS: usize = 16_384;
 
@@ -46,6 +56,11 @@ pub(crate) struct Serving {
     pub(crate) manager: Arc<Manager>,
     pub(crate) contact: Arc<Contact>,
     pub(crate) threads: Threads,
+    pub(crate) hashes: Arc<Hashes>,
+    pub(crate) builder: Builder,
+    pub(crate) stats: Arc<Stats>,
+    /// Ends the streams of other members when this one stops.
+    pub(crate) closing: CancellationToken,
     /// Greatest size of a snapshot.
     pub(crate) max_snapshot_bytes: u64,
 }
@@ -77,8 +92,12 @@ impl PeerService {
 
     /// The same, unless this member's storage failed: then it takes part in nothing.
     fn admit_healthy<T>(&self, request: Request<T>) -> Result<T, Status> {
+        let request = self.admit(request)?;
+        if self.serving.closing.is_cancelled() {
+            return Err(Status::unavailable("this member stops"));
+        }
         match self.serving.health.broken() {
-            None => self.admit(request),
+            None => Ok(request),
             Some(_) => Err(Status::unavailable("this member's storage failed")),
         }
     }
@@ -115,17 +134,30 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let requests = self.admit_healthy(request)?;
         // What is malformed ends the stream: openraft sees the end of its input, and the sender an error.
-        let requests = tokio_stream::StreamExt::map_while(requests, |request| {
-            let decoded = request.ok().map(AppendEntriesRequest::try_from)?;
-            decoded.inspect_err(|error| tracing::warn!(%error, "a peer sent a malformed append")).ok()
+        let (refuse, refused) = oneshot::channel();
+        let mut refuse = Some(refuse);
+        let requests = tokio_stream::StreamExt::map_while(requests, move |request| {
+            let decoded = AppendEntriesRequest::try_from(request.ok()?);
+            let error = match decoded {
+                Ok(request) => return Some(request),
+                Err(error) => error,
+            };
+            tracing::warn!(%error, "a peer sent a malformed append");
+            if let Some(refuse) = refuse.take() {
+                // Nobody waits if the sender is gone.
+                refuse.send(malformed(&error)).unwrap_or_default();
+            }
+            None
         });
+        let requests = requests.take_until(self.serving.closing.clone().cancelled_owned());
         let contact = self.serving.contact.clone();
         let results = self.serving.raft.stream_append(requests).map(move |result| {
             let result = result.map_err(|e| stopped(&e))?;
             contact.note(&result);
             Ok(pb::AppendResponse::from(result))
         });
-        Ok(Response::new(Box::pin(results)))
+        let end = stream::once(refused).filter_map(|refused| ready(refused.ok().map(Err)));
+        Ok(Response::new(Box::pin(results.chain(end))))
     }
 
     async fn heartbeat(
@@ -182,8 +214,7 @@ impl Peer for PeerService {
         let Ok(_receiving) = self.receiving.try_lock() else {
             return Err(Status::unavailable("another snapshot is coming in"));
         };
-        self.check_offer(&offer)?;
-        let incoming = self.serving.snapshots.receive(&offer).map_err(|e| Status::internal(e.to_string()))?;
+        let (_, incoming) = self.receive(&offer)?;
         Ok(Response::new(pb::SnapshotOfferResponse { offset: incoming.received() }))
     }
 
@@ -198,11 +229,10 @@ impl Peer for PeerService {
         let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("there is no piece"))?;
         let offer =
             first.offer.clone().ok_or_else(|| Status::invalid_argument("the first piece has no offer"))?;
-        self.check_offer(&offer)?;
-        let vote = offer.vote.ok_or_else(|| Status::invalid_argument("vote is missing"))?.into();
-        let incoming = self.serving.snapshots.receive(&offer).map_err(|e| Status::internal(e.to_string()))?;
+        let (vote, incoming) = self.receive(&offer)?;
         let data = snapshot::check(first, incoming.received())?;
-        let received = snapshot::receive(incoming, data, chunks, self.serving.threads).await?;
+        let received =
+            snapshot::receive(incoming, data, chunks, self.serving.threads, &self.serving.stats).await?;
         tracing::info!(index = received.applied.index, bytes = offer.bytes, "a snapshot has come in");
         let meta = received.meta().map_err(|e| malformed(&e))?;
         let snapshot = Snapshot { meta, snapshot: received };
@@ -260,18 +290,44 @@ impl Peer for PeerService {
         Ok(Response::new(pb::ChangeResponse {}))
     }
 
+    type FetchSnapshotStream = Answers<pb::SnapshotChunk>;
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<pb::FetchSnapshotRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        self.admit_healthy(request)?;
+        let serving = &self.serving;
+        if serving.leadership.now() != Leader::Me || serving.health.diverged().is_some() {
+            return Err(Status::unavailable("this member does not lead"));
+        }
+        let failed = |e: std::io::Error| Status::internal(format!("no snapshot could be made: {e}"));
+        let snapshot = serving.builder.make().await.map_err(failed)?;
+        let (pace, threads) = (serving.builder.pace.clone(), serving.threads);
+        let chunks = snapshot::hand_out(&snapshot, pace, threads, serving.stats.clone()).map_err(failed)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(chunks).map(Ok))))
+    }
+
     async fn state_hash(
         &self,
         request: Request<pb::StateHashRequest>,
     ) -> Result<Response<pb::StateHashResponse>, Status> {
-        self.admit(request)?;
-        Ok(Response::new(pb::StateHashResponse::default()))
+        let index = self.admit(request)?.index;
+        // Whoever asks may be a little ahead.
+        let mut applied = self.serving.applied.clone();
+        let reached = tokio::time::timeout(CATCH_UP, applied.wait_for(|applied| *applied >= index)).await;
+        let hash = reached.ok().and_then(|_| self.serving.hashes.at(index));
+        let hash = hash.map(|hash| hash.to_bytes().to_vec().into()).unwrap_or_default();
+        Ok(Response::new(pb::StateHashResponse { hash }))
     }
 }
 
 impl PeerService {
-    /// Refuses a snapshot that can't be had.
-    fn check_offer(&self, offer: &pb::SnapshotOffer) -> Result<(), Status> {
+    /// Begins to take a snapshot in, or goes on with it, and tells by which vote it is sent. Refuses one that can't be had.
+    fn receive(&self, offer: &pb::SnapshotOffer) -> Result<(Vote, Incoming), Status> {
+        let vote = required(offer.vote, "vote").map_err(|e| malformed(&e))?;
+        let snapshots = &self.serving.snapshots;
+        let offered = snapshots.offered(offer).map_err(|e| malformed(&e))?;
         let (bytes, most) = (offer.bytes, self.serving.max_snapshot_bytes);
         if bytes > most {
             return Err(Status::resource_exhausted(format!(
@@ -281,6 +337,7 @@ impl PeerService {
         if !self.serving.space.has_room_for(bytes) {
             return Err(Status::resource_exhausted("the disk has no room for the snapshot"));
         }
-        Ok(())
+        let incoming = snapshots.receive(offered).map_err(|e| Status::internal(e.to_string()))?;
+        Ok((vote.into(), incoming))
     }
 }

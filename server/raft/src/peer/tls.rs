@@ -2,6 +2,7 @@
 //! [`PEER_NAME`], wherever it runs.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
@@ -9,6 +10,9 @@ use crate::error::RaftError;
 
 /// The name in every member's certificate.
 pub const PEER_NAME: &str = "peer.konsul";
+
+/// How long whoever connects may take to prove who it is.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Files of the certificates, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,5 +56,6 @@ impl Tls {
             .identity(self.identity.clone())
             .client_ca_root(self.ca.clone())
             .client_auth_optional(false)
+            .timeout(HANDSHAKE)
     }
 }

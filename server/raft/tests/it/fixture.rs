@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use konsul_raft::{Node, RaftError, Settings};
 use konsul_state::command::{self, KvOperation, KvPut, KvTxn, command::Op, kv_operation, outcome};
@@ -12,12 +12,15 @@ use konsul_state::{Batch, Command, Key, Namespace, Revision, State};
 /// Records what is published, and checks that it comes without gap or repeat.
 #[derive(Default)]
 pub struct Recorder {
+    held: Mutex<bool>,
+    let_go: Condvar,
     pub published: Mutex<Vec<Arc<Batch>>>,
     pub resets: Mutex<Vec<u64>>,
 }
 
 impl BatchSink for Recorder {
     fn publish(&self, batches: &[Arc<Batch>]) {
+        drop(self.let_go.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
         let mut published = self.published.lock().unwrap();
         for batch in batches {
             if let Some(last) = published.last() {
@@ -33,12 +36,25 @@ impl BatchSink for Recorder {
     }
 }
 
+impl Recorder {
+    /// Holds up what is published, or lets it go. The member has to apply on its thread
+    /// ([`konsul_state::Durability::Synced`]): elsewhere it would wait for itself.
+    pub fn hold(&self, held: bool) {
+        *self.held.lock().unwrap() = held;
+        self.let_go.notify_all();
+    }
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// Settings for tests: small files, so that rotation and snapshots happen.
 pub fn settings(dir: &Path) -> Settings {
+    // Says what goes on when RUST_LOG asks for it; only the first test of the process can set it.
+    if let Ok(filter) = std::env::var("RUST_LOG") {
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
     let mut settings = Settings::new(dir, "this boot");
     settings.map_bytes = 256 << 20;
     settings.log_file_bytes = 1 << 20;

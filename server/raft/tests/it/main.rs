@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cluster;
 mod crash;
 mod faults;
 mod fixture;
@@ -10,3 +11,5 @@ mod opening;
 mod power;
 mod serving;
 mod snapshots;
+mod strangers;
+mod trio;

@@ -82,6 +82,14 @@ impl Propose for Consensus {
         self.standing.lock().unwrap().unwrap_or_else(|| self.solo.standing())
     }
 
+    fn unfit(&self) -> Option<ProposeError> {
+        None
+    }
+
+    fn format(&self) -> u32 {
+        self.solo.format()
+    }
+
     fn cluster_id(&self) -> String {
         "a cluster".to_owned()
     }

@@ -33,7 +33,7 @@ type Check = fn(&Record) -> Result<(), String>;
 
 const ALL: [(&str, Check); 8] = [
     ("no member complains", sound::check),
-    ("a term has at most one leader", leaders::check),
+    ("leaders succeed each other", leaders::check),
     ("members that applied the same have the same state", agreement::check),
     ("Batches are published in order, once, and after their commit", batches::check),
     ("acknowledged writes survive", acknowledged::check),

@@ -54,9 +54,13 @@ fn apply(
     batches: &mut Vec<Arc<Batch>>,
 ) -> Result<Outcome, StateError> {
     rows.progress.time_ms = rows.progress.time_ms.max(command.time_ms);
-    if command.format != command::FORMAT {
-        let format = command.format;
-        return Ok(refused(rows, refusal::Reason::UnknownFormat(UnknownFormat { format })));
+    match command.format {
+        command::FORMAT => {}
+        // Other members carry it out, so this one must not go on without it. Leaders write what every member knows.
+        found if found > command::FORMAT => {
+            return Err(StateError::NewerCommand { found, known: command::FORMAT });
+        }
+        format => return Ok(refused(rows, refusal::Reason::UnknownFormat(UnknownFormat { format }))),
     }
     let ticket = match command.idempotency_key.is_empty() {
         true => None,

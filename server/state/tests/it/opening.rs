@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 use konsul_state::store::{self, Origin};
-use konsul_state::{Entry, LogPosition, Payload, StateError};
+use konsul_state::{Command, CommandGroup, Entry, LogPosition, Payload, StateError, command};
 
-use crate::fixture::{Fixture, options};
+use crate::fixture::{Fixture, kv_txn, options, put};
 
 #[test]
 fn a_closed_store_is_kept_whatever_the_boot() {
@@ -92,4 +92,18 @@ fn entries_come_in_order_or_not_at_all() {
         let error = f.writer.apply(vec![entry]).unwrap_err();
         assert!(matches!(error, StateError::OutOfOrder { expected: 2, .. }), "{error}");
     }
+}
+
+#[test]
+fn a_write_of_a_newer_version_stops_the_member_and_changes_nothing() {
+    let mut f = Fixture::new();
+    f.put("key", "value");
+    let before = f.writer.hash().unwrap();
+    let newer = command::FORMAT + 1;
+    let command = Command { format: newer, ..f.command(kv_txn(vec![put("key", "other")])) };
+    let entry = f.entry(Payload::Commands(CommandGroup { commands: vec![command] }));
+    let error = f.writer.apply(vec![entry]).unwrap_err();
+    assert!(matches!(error, StateError::NewerCommand { found, .. } if found == newer), "{error}");
+    assert!(error.to_string().contains("use a newer konsul"), "{error}");
+    assert_eq!((f.writer.hash().unwrap(), f.get("key", None)), (before, Some("value".to_owned())));
 }
