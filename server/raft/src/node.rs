@@ -321,7 +321,8 @@ impl Node {
         let failed = |e: &dyn std::fmt::Display| RaftError::Consensus(e.to_string());
         let me = self.identity.member_id;
         if self.raft.is_initialized().await.map_err(|e| failed(&e))? {
-            if self.raft.voter_ids().any(|id| id != me) {
+            // A member that crashed between its first vote and its first entry knows of no voters yet, not even itself.
+            if !self.raft.voter_ids().eq([me]) {
                 return Ok(());
             }
             self.raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
