@@ -28,7 +28,9 @@ impl Complaints {
         let shown = tracing_subscriber::fmt::layer()
             .with_timer(tracing_subscriber::fmt::time::uptime())
             .with_writer(std::io::stderr)
-            .with_filter(EnvFilter::from_default_env());
+            .with_filter(
+                EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy(),
+            );
         let heard = self.clone().with_filter(LevelFilter::ERROR);
         let heard = tracing_subscriber::registry().with(shown).with(heard);
         tracing::subscriber::with_default(heard, inside)
