@@ -22,6 +22,7 @@ use crate::health::Health;
 use crate::snapshots::{SnapshotDir, Snapshots};
 use crate::space::{Space, Waits};
 use crate::stats::Stats;
+use crate::threads::Worker;
 use crate::types::{Payload, RaftEntry, Types, encode_membership, entry_bytes, invalid, position};
 
 /// How long to wait before trying again for space.
@@ -94,30 +95,33 @@ impl Growth {
     }
 }
 
-impl Applier {
-    /// Works until every sender is gone, then closes the state.
-    pub(crate) fn run(&self, mut works: mpsc::Receiver<Work>) {
-        while let Some(work) = works.blocking_recv() {
-            let mut writer = self.writer.lock();
-            // It is taken at the end of this function and nowhere else.
-            let Some(writer) = writer.as_mut() else { return };
-            // Whoever asked may have gone away.
-            match work {
-                Work::Apply { entries, done } => {
-                    done.send(self.apply(writer, entries)).unwrap_or_default();
-                }
-                Work::Install { from, done } => {
-                    done.send(self.install(writer, &from)).unwrap_or_default();
-                }
-                Work::Resync { from, done } => {
-                    done.send(self.resync(writer, from)).unwrap_or_default();
-                }
-                Work::Applied { done } => {
-                    let applied = || Ok((writer.state().view()?.applied(), writer.membership()?));
-                    done.send(applied().map_err(|e: StateError| self.broken(&e))).unwrap_or_default();
-                }
+impl Worker for Arc<Applier> {
+    type Job = Work;
+
+    fn work(&mut self, work: Work, _: &mut mpsc::Receiver<Work>) {
+        let mut writer = self.writer.lock();
+        // It is taken at the end and nowhere else.
+        let Some(writer) = writer.as_mut() else { return };
+        // Whoever asked may have gone away.
+        match work {
+            Work::Apply { entries, done } => {
+                done.send(self.apply(writer, entries)).unwrap_or_default();
+            }
+            Work::Install { from, done } => {
+                done.send(self.install(writer, &from)).unwrap_or_default();
+            }
+            Work::Resync { from, done } => {
+                done.send(self.resync(writer, from)).unwrap_or_default();
+            }
+            Work::Applied { done } => {
+                let applied = || Ok((writer.state().view()?.applied(), writer.membership()?));
+                done.send(applied().map_err(|e: StateError| self.broken(&e))).unwrap_or_default();
             }
         }
+    }
+
+    /// Closes the state.
+    fn end(self) {
         let writer = self.writer.lock().take();
         // A state that failed must not be trusted by the next start only because it was closed.
         if self.health.broken().is_none()
@@ -127,7 +131,9 @@ impl Applier {
             tracing::error!(%error, "the state was not closed cleanly; the next start checks it");
         }
     }
+}
 
+impl Applier {
     /// Applies a run on the calling thread if that is a matter of microseconds; otherwise gives it back, for the
     /// thread.
     pub(crate) fn apply_here(&self, entries: Entries) -> Result<io::Result<()>, Entries> {

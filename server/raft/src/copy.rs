@@ -108,8 +108,21 @@ impl Pace {
                 ahead => std::thread::sleep(ahead.min(LOOK_UP)),
             }
         }
-        Err(io::Error::other("the member stops"))
+        Err(stopping())
     }
+
+    /// The same for a task, which must not block.
+    pub(crate) async fn rest(&mut self, bytes: u64, began: Instant) -> io::Result<()> {
+        let ahead = ahead(bytes, began.elapsed(), self.bytes_per_second);
+        tokio::select! {
+            _ = self.stop.wait_for(|stop| *stop) => Err(stopping()),
+            () = tokio::time::sleep(ahead) => Ok(()),
+        }
+    }
+}
+
+fn stopping() -> io::Error {
+    io::Error::other("the member stops")
 }
 
 /// How long to wait after so many bytes in so much time.

@@ -19,12 +19,12 @@
 //! - `machine`: openraft's view of the state. `apply`: the thread that writes the state.
 //! - `snapshots`: snapshots on disk. `copy`: writing one without disturbing. `keeper`: when they are made, and the log purged.
 //! - `space`: what may be written when space is short. `health`: whether this member may serve.
-//! - `peer`: how members speak to each other. `leadership`: who leads. `forward`: the way to the leader.
+//! - `peer`: how members speak to each other. [`net`]: the network underneath it. `leadership`: who leads. `forward`: the way to the leader.
 //! - `cluster`: making a cluster and changing it. `identity`: who this member is.
 //! - `types`: openraft's types, and their bytes.
 //!
 //! # Threads
-//! One writes the log, one applies, one prepares log files, and two for each snapshot that is being made.
+//! One writes the log, one applies, one prepares log files, and two for each snapshot that is being made (`threads`).
 //! Everything else is tasks on the runtime that opened the node.
 
 mod answers;
@@ -51,9 +51,11 @@ mod settings;
 mod snapshots;
 mod space;
 mod stats;
+mod threads;
 mod types;
 
 pub mod disk;
+pub mod net;
 
 pub use cluster::{Recovery, recover};
 pub use error::RaftError;
@@ -61,3 +63,4 @@ pub use node::Node;
 pub use peer::{PEER_NAME, TlsFiles};
 pub use settings::{Limits, PeerSettings, Role, Settings};
 pub use stats::{Histogram, Stats};
+pub use threads::Threads;

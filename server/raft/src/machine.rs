@@ -17,6 +17,7 @@ use crate::apply::{Applier, Entries, Growth, Work};
 use crate::copy::Pace;
 use crate::snapshots::{SnapshotDir, Snapshots, stored_membership};
 use crate::stats::Stats;
+use crate::threads::Threads;
 use crate::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types, applied_id, entry_bytes};
 
 /// Most entries in one transaction.
@@ -39,6 +40,7 @@ pub(crate) struct Builder {
     pub(crate) state: State,
     pub(crate) snapshots: Snapshots,
     pub(crate) pace: Pace,
+    pub(crate) threads: Threads,
     pub(crate) growth: Arc<Growth>,
     pub(crate) stats: Arc<Stats>,
     /// A snapshot that is made and that openraft has yet to hear of.
@@ -51,8 +53,8 @@ impl Builder {
     /// Makes a snapshot.
     pub(crate) async fn make(&self) -> io::Result<SnapshotDir> {
         let _making = self.making.lock().await;
-        let Self { state, snapshots, growth, stats, pace, .. } = self.clone();
-        on_own_thread("snapshot", move || {
+        let Self { state, snapshots, growth, stats, pace, threads, .. } = self.clone();
+        let make = move || {
             let began = Instant::now();
             let before = growth.bytes.load(Ordering::Relaxed);
             let snapshot = snapshots.make(&state, &pace).map_err(io::Error::other)?;
@@ -62,8 +64,8 @@ impl Builder {
             stats.snapshot_ms.store(took_ms, Ordering::Relaxed);
             tracing::info!(index = snapshot.applied.index, took_ms, "made a snapshot");
             Ok(snapshot)
-        })
-        .await
+        };
+        threads.run("snapshot", make).await
     }
 }
 
@@ -143,11 +145,11 @@ impl RaftStateMachine<Types> for Machine {
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotDir) -> io::Result<()> {
         let snapshots = self.builder.snapshots.clone();
         // Both take as long as the snapshot is big, which must not hold up the runtime's other work.
-        let ready = on_own_thread("snapshot-check", move || {
+        let adopt = move || {
             snapshot.verify().map_err(io::Error::other)?;
             snapshots.adopt(&snapshot).map_err(io::Error::other)
-        });
-        let snapshot = ready.await?;
+        };
+        let snapshot = self.builder.threads.run("snapshot-check", adopt).await?;
         let (done, answer) = oneshot::channel();
         self.ask(Work::Install { from: snapshot.path, done }, answer).await
     }
@@ -169,19 +171,4 @@ impl RaftSnapshotBuilder<Types> for Builder {
         };
         openraft_snapshot(snapshot)
     }
-}
-
-/// Runs what takes long on a thread of its own, and joins it.
-async fn on_own_thread<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (done, answer) = oneshot::channel();
-    let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
-        // Whoever asked may have gone away.
-        let _: Result<(), _> = done.send(work());
-    })?;
-    let result = answer.await;
-    thread.join().map_err(|_| io::Error::other("the thread panicked"))?;
-    result.map_err(|_| stopped())?
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use konsul_state::cluster::{self, MemberRole};
@@ -14,7 +13,7 @@ use konsul_state::{Command, Durability, Outcome, State};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, Instant, RaftMetrics, SnapshotPolicy};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -40,6 +39,7 @@ use crate::settings::{PeerSettings, Settings};
 use crate::snapshots::stored_membership;
 use crate::space::Space;
 use crate::stats::Stats;
+use crate::threads::Working;
 use crate::types::{Member, Types};
 
 /// Runs that may wait for the applying thread; openraft sends one at a time.
@@ -83,14 +83,8 @@ struct Running {
     port: Option<ServedPort>,
     closing: CancellationToken,
     stopping: Arc<AtomicBool>,
-    applying: Applying,
+    applying: Working,
     _data_dir: DataDir,
-}
-
-/// The applying thread, and what is dropped when it is done.
-struct Applying {
-    thread: JoinHandle<()>,
-    end: oneshot::Receiver<()>,
 }
 
 impl Node {
@@ -104,7 +98,7 @@ impl Node {
         settings.check()?;
         let port = match &settings.peers {
             None => None,
-            Some(peers) => Some(PeerPort::bind(peers.listen, read_tls(peers)?).await?),
+            Some(peers) => Some(PeerPort::bind(&*settings.net, peers.listen, read_tls(peers)?).await?),
         };
         let data_dir = DataDir::open(&settings)?;
         let stats = Arc::new(Stats::default());
@@ -134,7 +128,7 @@ impl Node {
         let Common { stats, health, space } = common;
         let identity = data_dir.identity.clone();
         let tls = settings.peers.as_ref().map(read_tls).transpose()?.flatten();
-        let links = Arc::new(Links::new(identity.clone(), tls));
+        let links = Arc::new(Links::new(identity.clone(), settings.net.clone(), tls));
         let peer_address = port.as_ref().map(|port| port.address);
         let advertised = settings.peers.as_ref().and_then(|peers| peers.advertise.clone());
         let my_address = advertised.or(peer_address.map(|address| address.to_string())).unwrap_or_default();
@@ -164,6 +158,7 @@ impl Node {
             state: state.clone(),
             snapshots: snapshots.clone(),
             pace: pace.clone(),
+            threads: settings.threads,
             growth: growth.clone(),
             stats: stats.clone(),
             ready: Arc::default(),
@@ -188,10 +183,11 @@ impl Node {
             skip_upto: AtomicU64::new(0),
         });
         let (works, waiting) = mpsc::channel(MAX_WORKS);
-        let applying = Applying::start(applier.clone(), waiting).map_err(RaftError::file(&data_dir.path))?;
+        let applying = settings.threads.start("apply", applier.clone(), waiting);
+        let applying = applying.map_err(RaftError::file(&data_dir.path))?;
         let durable_end = reader.follow_durable();
         let machine = Machine { works: works.clone(), applier, builder: builder.clone(), durable_end };
-        let network = Network { links: links.clone(), pace, stats: stats.clone() };
+        let network = Network { links: links.clone(), pace, threads: settings.threads, stats: stats.clone() };
         let raft = Raft::new(identity.member_id, Arc::new(config(settings)?), network, log, machine).await;
         let raft = match raft {
             Ok(raft) => raft,
@@ -254,6 +250,7 @@ impl Node {
                 health: health.clone(),
                 snapshots: snapshots.clone(),
                 works,
+                threads: settings.threads,
                 stats: stats.clone(),
             };
             let service = PeerService::new(Serving {
@@ -269,6 +266,7 @@ impl Node {
                 forming: forming.clone(),
                 manager: manager.clone(),
                 contact: contact.clone(),
+                threads: settings.threads,
                 hashes,
                 builder,
                 stats: stats.clone(),
@@ -325,7 +323,8 @@ impl Node {
         let failed = |e: &dyn std::fmt::Display| RaftError::Consensus(e.to_string());
         let me = self.identity.member_id;
         if self.raft.is_initialized().await.map_err(|e| failed(&e))? {
-            if self.raft.voter_ids().any(|id| id != me) {
+            // A member that crashed between its first vote and its first entry knows of no voters yet, not even itself.
+            if !self.raft.voter_ids().eq([me]) {
                 return Ok(());
             }
             self.raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
@@ -523,26 +522,6 @@ impl Propose for Node {
 
 fn read_tls(peers: &PeerSettings) -> Result<Option<Tls>, RaftError> {
     peers.tls.as_ref().map(Tls::read).transpose()
-}
-
-impl Applying {
-    fn start(applier: Arc<Applier>, works: mpsc::Receiver<crate::apply::Work>) -> std::io::Result<Self> {
-        let (ended, end) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("apply".into()).spawn(move || {
-            applier.run(works);
-            drop(ended);
-        })?;
-        Ok(Self { thread, end })
-    }
-
-    /// Waits for the thread, without holding up the tasks that it waits for.
-    async fn join(self) {
-        // It is dropped, not sent, when the thread is done.
-        drop(self.end.await);
-        if self.thread.join().is_err() {
-            tracing::error!("the thread that applies panicked");
-        }
-    }
 }
 
 /// Whether a task ended in time. One that panicked has ended.

@@ -41,6 +41,7 @@ pub(crate) fn find(settings: &Settings, data_dir: DataDir, common: &Common) -> R
         reserve_bytes: settings.reserve_bytes,
         synced: settings.persistence != Persistence::Memory,
         disk: settings.disk.clone(),
+        threads: settings.threads,
         stats: common.stats.clone(),
         health: common.health.clone(),
         space: common.space.clone(),

@@ -9,7 +9,9 @@ use konsul_state::{Durability, Persistence};
 
 use crate::disk::{Disk, RealDisk};
 use crate::error::RaftError;
+use crate::net::{Net, RealNet};
 use crate::peer::TlsFiles;
+use crate::threads::Threads;
 
 /// How to open a [`Node`](crate::Node).
 #[derive(Clone)]
@@ -51,6 +53,10 @@ pub struct Settings {
     pub reserve_bytes: u64,
     /// The disk of the log.
     pub disk: Arc<dyn Disk>,
+    /// The network between members.
+    pub net: Arc<dyn Net>,
+    /// Where what takes long is done.
+    pub threads: Threads,
 }
 
 /// How a member reaches the others, and becomes one of them.
@@ -146,6 +152,8 @@ impl Settings {
             snapshot_bytes_per_second: 128 << 20,
             reserve_bytes: 64 << 20,
             disk: Arc::new(RealDisk),
+            net: Arc::new(RealNet),
+            threads: Threads::Own,
         }
     }
 

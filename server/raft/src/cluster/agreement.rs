@@ -17,6 +17,7 @@ use crate::leadership::Leader;
 use crate::peer::{Lane, Links, fetch_snapshot, pb};
 use crate::snapshots::{SnapshotDir, Snapshots};
 use crate::stats::Stats;
+use crate::threads::Threads;
 
 /// How often to compare.
 const EVERY: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ pub(crate) struct Agreement {
     pub(crate) health: Arc<Health>,
     pub(crate) snapshots: Snapshots,
     pub(crate) works: tokio::sync::mpsc::Sender<Work>,
+    pub(crate) threads: Threads,
     pub(crate) stats: Arc<Stats>,
 }
 
@@ -103,7 +105,7 @@ impl Agreement {
         let resync = Work::Resync { from: awaited, done };
         self.works.send(resync).await.map_err(|_| "the state has been closed".to_owned())?;
         let mut peer = self.links.to(&leader.peer_address, Lane::Bulk).map_err(|e| e.message().to_owned())?;
-        let snapshot = fetch_snapshot(&mut peer, &self.snapshots, &self.stats)
+        let snapshot = fetch_snapshot(&mut peer, &self.snapshots, self.threads, &self.stats)
             .await
             .map_err(|e| e.message().to_owned())?;
         // The thread waits for it.

@@ -80,7 +80,7 @@ impl Recent {
             return;
         }
         let Some(durable_end) = &self.durable_end else { return };
-        let end = upto.index + 1;
+        let end = self.end().min(upto.index + 1);
         durable_end.send_if_modified(|durable_end| {
             let grows = end > *durable_end;
             *durable_end = end.max(*durable_end);
@@ -121,5 +121,44 @@ impl Recent {
         if let Some(entry) = self.entries.pop_front() {
             self.bytes -= entry_bytes(&entry);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{LeaderId, Payload};
+
+    fn entry(term: u64, index: u64) -> RaftEntry {
+        let leader_id = LeaderId { term, node_id: 1 };
+        RaftEntry { log_id: LogId { leader_id, index }, payload: Payload::Blank }
+    }
+
+    #[test]
+    fn what_was_truncated_while_it_was_written_makes_nothing_durable() {
+        let mut recent = Recent::new(0, None, Some(entry(1, 7).log_id));
+        let durable_end = recent.follow();
+        for index in [8, 9] {
+            recent.push(entry(1, index));
+        }
+        recent.truncate_after(Some(entry(1, 7).log_id));
+        recent.durable(entry(1, 9).log_id);
+        assert_eq!(*durable_end.borrow(), 8);
+        for index in [8, 9] {
+            recent.push(entry(2, index));
+        }
+        recent.durable(entry(1, 9).log_id);
+        assert_eq!((*durable_end.borrow(), recent.first()), (8, 8), "nobody wrote these yet");
+        recent.durable(entry(2, 8).log_id);
+        assert_eq!((*durable_end.borrow(), recent.first()), (9, 9));
+    }
+
+    #[test]
+    fn who_follows_learns_that_nothing_more_will_be_durable() {
+        let mut recent = Recent::new(0, None, None);
+        let durable_end = recent.follow();
+        assert!(durable_end.has_changed().is_ok());
+        recent.fail();
+        assert!(durable_end.has_changed().is_err() && recent.follow().has_changed().is_err());
     }
 }

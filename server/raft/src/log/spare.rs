@@ -6,13 +6,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::disk::{Access, Disk};
 use crate::log::files::fill_with_zeros;
+use crate::threads::{Threads, Worker, Working};
 
 /// Most spare files kept.
 const MAX_SPARES: usize = 2;
@@ -28,8 +29,8 @@ pub(crate) struct Spares {
     reserve_bytes: u64,
     disk: Arc<dyn Disk>,
     stock: Mutex<Stock>,
-    order: Mutex<Option<SyncSender<()>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    order: Mutex<Option<Sender<()>>>,
+    working: Mutex<Option<Working>>,
 }
 
 #[derive(Default)]
@@ -48,18 +49,15 @@ impl Spares {
             disk,
             stock: Mutex::default(),
             order: Mutex::default(),
-            thread: Mutex::default(),
+            working: Mutex::default(),
         })
     }
 
     /// Clears away what the last run left, and begins to prepare files.
-    pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
+    pub(crate) fn start(self: &Arc<Self>, threads: Threads) -> io::Result<()> {
         self.stock.lock().next = left_over(&self.dir)?;
-        let (order, orders) = sync_channel(1);
-        let maker = self.clone();
-        let thread =
-            std::thread::Builder::new().name("log-spares".into()).spawn(move || maker.keep_up(&orders))?;
-        *self.thread.lock() = Some(thread);
+        let (order, orders) = channel(1);
+        *self.working.lock() = Some(threads.start("log-spares", self.clone(), orders)?);
         *self.order.lock() = Some(order);
         self.wake();
         Ok(())
@@ -94,12 +92,11 @@ impl Spares {
     }
 
     /// Ends the thread.
-    pub(crate) fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.order.lock().take();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that prepares log files panicked");
+        let working = self.working.lock().take();
+        if let Some(working) = working {
+            working.join().await;
         }
     }
 
@@ -107,24 +104,22 @@ impl Spares {
         if let Some(order) = &*self.order.lock() {
             // A full channel is an order that is still to be looked at.
             match order.try_send(()) {
-                Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+                Ok(()) | Err(TrySendError::Full(()) | TrySendError::Closed(())) => {}
             }
         }
     }
 
-    fn keep_up(&self, orders: &Receiver<()>) {
-        while orders.recv().is_ok() {
-            if !self.stock.lock().ready.is_empty() {
-                continue;
-            }
-            let path = self.stock.lock().name(&self.dir);
-            match self.make(&path) {
-                Ok(true) => self.stock.lock().ready.push(path),
-                Ok(false) => self.remove(&path),
-                Err(error) => {
-                    tracing::warn!(%error, "a spare log file could not be made; the log goes on without");
-                    self.remove(&path);
-                }
+    fn keep_up(&self) {
+        if !self.stock.lock().ready.is_empty() {
+            return;
+        }
+        let path = self.stock.lock().name(&self.dir);
+        match self.make(&path) {
+            Ok(true) => self.stock.lock().ready.push(path),
+            Ok(false) => self.remove(&path),
+            Err(error) => {
+                tracing::warn!(%error, "a spare log file could not be made; the log goes on without");
+                self.remove(&path);
             }
         }
     }
@@ -155,6 +150,16 @@ impl Spares {
             tracing::warn!(%error, path = %path.display(), "a spare log file could not be removed");
         }
     }
+}
+
+impl Worker for Arc<Spares> {
+    type Job = ();
+
+    fn work(&mut self, (): (), _: &mut Receiver<()>) {
+        self.keep_up();
+    }
+
+    fn end(self) {}
 }
 
 impl Stock {

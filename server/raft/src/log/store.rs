@@ -8,7 +8,6 @@ use std::ops::{Bound, Range, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use futures_util::Stream;
 use openraft::OptionalSend;
@@ -29,6 +28,7 @@ use crate::log::writer::{Job, Writer, from_engine};
 use crate::log::{Engine, REGION, damage};
 use crate::space::Space;
 use crate::stats::Stats;
+use crate::threads::{Threads, Working};
 use crate::types::{LogId, Membership, Payload, RaftEntry, Types, Vote};
 
 /// Requests that may wait for the writing thread.
@@ -45,6 +45,7 @@ pub(crate) struct LogOptions {
     pub(crate) reserve_bytes: u64,
     pub(crate) synced: bool,
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) threads: Threads,
     pub(crate) stats: Arc<Stats>,
     pub(crate) health: Arc<Health>,
     pub(crate) space: Arc<Space>,
@@ -72,7 +73,8 @@ struct Shared {
     stopping: Arc<AtomicBool>,
     /// What the thread begins with, until it is started.
     idle: Mutex<Option<(Writer, mpsc::Receiver<Job>)>>,
-    thread: Mutex<Option<(JoinHandle<()>, oneshot::Receiver<()>)>>,
+    threads: Threads,
+    writing: Mutex<Option<Working>>,
 }
 
 /// A log as it was found.
@@ -100,7 +102,8 @@ impl Log {
             spares,
             stopping: Arc::default(),
             idle: Mutex::default(),
-            thread: Mutex::default(),
+            threads: options.threads,
+            writing: Mutex::default(),
         });
         let writer = Writer {
             engine,
@@ -154,15 +157,11 @@ impl Log {
     pub(crate) fn start(&self) -> Result<(), RaftError> {
         let shared = &self.reader.shared;
         if let Some(spares) = &shared.spares {
-            spares.start().map_err(RaftError::file(&shared.dir))?;
+            spares.start(shared.threads).map_err(RaftError::file(&shared.dir))?;
         }
         if let Some((writer, waiting)) = shared.idle.lock().take() {
-            let (ended, end) = oneshot::channel();
-            let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || {
-                writer.run(waiting);
-                drop(ended);
-            });
-            *shared.thread.lock() = Some((thread.map_err(RaftError::file(&shared.dir))?, end));
+            let working = shared.threads.start("log-writer", writer, waiting);
+            *shared.writing.lock() = Some(working.map_err(RaftError::file(&shared.dir))?);
         }
         Ok(())
     }
@@ -231,17 +230,13 @@ impl LogReader {
     /// Waits for the threads, which end when nobody can write any more.
     pub(crate) async fn join(&self) {
         self.give_up_waiting();
-        let thread = self.shared.thread.lock().take();
-        if let Some((thread, end)) = thread {
-            // It is dropped, not sent, when the thread is done.
-            drop(end.await);
-            if thread.join().is_err() {
-                tracing::error!("the thread that writes the log panicked");
-            }
+        let writing = self.shared.writing.lock().take();
+        if let Some(writing) = writing {
+            writing.join().await;
         }
         self.shared.engine.write().take();
         if let Some(spares) = &self.shared.spares {
-            spares.stop();
+            spares.stop().await;
         }
     }
 

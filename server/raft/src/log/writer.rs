@@ -19,6 +19,7 @@ use crate::log::recent::Recent;
 use crate::log::{Engine, REGION, marks};
 use crate::space::{Space, Waits};
 use crate::stats::Stats;
+use crate::threads::Worker;
 use crate::types::{LogId, RaftEntry, Types, Vote, entry_bytes};
 
 /// Most bytes of entries in one write.
@@ -73,29 +74,32 @@ pub(crate) struct Writer {
     pub(crate) has_end: bool,
 }
 
-impl Writer {
-    /// Works until every sender is gone.
-    pub(crate) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(first) = jobs.blocking_recv() {
-            let mut bytes = first.bytes();
-            let mut batch = vec![first];
-            while bytes < MAX_WRITE_BYTES
-                && let Ok(job) = jobs.try_recv()
-            {
-                bytes += job.bytes();
-                batch.push(job);
-            }
-            let result = self.write(&batch);
-            if let Err(error) = &result {
-                self.health.break_down(format!("the log could not be written: {error}"));
-                self.recent.lock().fail();
-            }
-            for job in batch {
-                job.finish(copy(&result));
-            }
+impl Worker for Writer {
+    type Job = Job;
+
+    fn work(&mut self, first: Job, waiting: &mut mpsc::Receiver<Job>) {
+        let mut bytes = first.bytes();
+        let mut batch = vec![first];
+        while bytes < MAX_WRITE_BYTES
+            && let Ok(job) = waiting.try_recv()
+        {
+            bytes += job.bytes();
+            batch.push(job);
+        }
+        let result = self.write(&batch);
+        if let Err(error) = &result {
+            self.health.break_down(format!("the log could not be written: {error}"));
+            self.recent.lock().fail();
+        }
+        for job in batch {
+            job.finish(copy(&result));
         }
     }
 
+    fn end(self) {}
+}
+
+impl Writer {
     fn write(&mut self, jobs: &[Job]) -> io::Result<()> {
         if let Some(error) = self.health.broken() {
             return Err(io::Error::other(error));

@@ -14,6 +14,7 @@ use tonic::{Request, Status};
 use super::pb::peer_client::PeerClient;
 use super::tls::Tls;
 use crate::identity::Identity;
+use crate::net::Net;
 
 /// Names the cluster that a call belongs to.
 pub(super) const CLUSTER: &str = "konsul-cluster";
@@ -48,6 +49,7 @@ pub(crate) type Peer = PeerClient<InterceptedService<Channel, Identify>>;
 /// The connections of one member.
 pub(crate) struct Links {
     identity: Arc<Identity>,
+    net: Arc<dyn Net>,
     tls: Option<Tls>,
     open: Mutex<HashMap<(String, Lane), Channel>>,
     /// Where members are now; one that was moved is found without replication to it being begun anew.
@@ -55,8 +57,8 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn new(identity: Arc<Identity>, tls: Option<Tls>) -> Self {
-        Self { identity, tls, open: Mutex::default(), addresses: Mutex::default() }
+    pub(crate) fn new(identity: Arc<Identity>, net: Arc<dyn Net>, tls: Option<Tls>) -> Self {
+        Self { identity, net, tls, open: Mutex::default(), addresses: Mutex::default() }
     }
 
     /// The stub of the member at `address` (host:port). Connects when it is used.
@@ -81,7 +83,7 @@ impl Links {
         if let Some(channel) = open.get(&(address.to_owned(), lane)) {
             return Ok(channel.clone());
         }
-        let channel = self.endpoint(address)?.connect_lazy();
+        let channel = self.net.channel(&self.endpoint(address)?);
         open.insert((address.to_owned(), lane), channel.clone());
         Ok(channel)
     }

@@ -22,6 +22,7 @@ use super::snapshot;
 use crate::copy::Pace;
 use crate::snapshots::SnapshotDir;
 use crate::stats::Stats;
+use crate::threads::Threads;
 use crate::types::{Member, Snapshot, Types, Vote};
 
 /// How long to wait before trying again to reach a member: soon at first, because a member that was restarted is back in a
@@ -38,6 +39,7 @@ const BACKOFF: [Duration; 4] = [
 pub(crate) struct Network {
     pub(crate) links: Arc<Links>,
     pub(crate) pace: Pace,
+    pub(crate) threads: Threads,
     pub(crate) stats: Arc<Stats>,
 }
 
@@ -197,8 +199,9 @@ impl RaftNetworkV2<Types> for ToPeer {
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let mut peer = self.peer(Lane::Bulk)?;
+        let Network { pace, threads, stats, .. } = self.network.clone();
         tokio::select! {
-            sent = snapshot::send(&mut peer, vote, snapshot.snapshot, &self.network.pace, self.network.stats.clone()) => {
+            sent = snapshot::send(&mut peer, vote, snapshot.snapshot, pace, threads, stats) => {
                 let response = sent.map_err(|e| unreachable(&self.address, &e))?;
                 let vote = required(response.vote, "vote").map_err(|e| unreachable(&self.address, &e))?;
                 Ok(SnapshotResponse::new(vote.into()))

@@ -3,17 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use super::links::MAX_MESSAGE_BYTES;
 use super::pb::peer_server::PeerServer;
 use super::service::PeerService;
 use super::tls::Tls;
 use crate::error::RaftError;
+use crate::net::{Connections, Listening, Net};
 
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
@@ -27,7 +26,7 @@ const MAX_STREAMS: u32 = 256;
 
 /// The bound port, not served yet.
 pub(crate) struct PeerPort {
-    socket: TcpListener,
+    connections: Connections,
     pub(crate) address: SocketAddr,
     tls: Option<Tls>,
 }
@@ -40,15 +39,18 @@ pub(crate) struct ServedPort {
 
 impl PeerPort {
     /// Binds the address.
-    pub(crate) async fn bind(address: SocketAddr, tls: Option<Tls>) -> Result<Self, RaftError> {
+    pub(crate) async fn bind(
+        net: &dyn Net,
+        address: SocketAddr,
+        tls: Option<Tls>,
+    ) -> Result<Self, RaftError> {
         let failed = |e: std::io::Error| RaftError::Listen { address, error: e.to_string() };
-        let socket = TcpListener::bind(address).await.map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address, tls })
+        let Listening { address, connections } = net.listen(address).await.map_err(failed)?;
+        Ok(Self { connections, address, tls })
     }
 
     pub(crate) fn serve(self, service: PeerService) -> Result<ServedPort, RaftError> {
-        let Self { socket, address, tls } = self;
+        let Self { connections, address, tls } = self;
         let failed = |e: tonic::transport::Error| RaftError::Listen { address, error: error_chain(&e) };
         let mut server = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -64,10 +66,9 @@ impl PeerPort {
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let stop = CancellationToken::new();
         let until = stop.clone();
-        let incoming = TcpIncoming::from(socket).with_nodelay(Some(true));
         let task = tokio::spawn(async move {
             let serving = server.add_service(service);
-            if let Err(error) = serving.serve_with_incoming_shutdown(incoming, until.cancelled()).await {
+            if let Err(error) = serving.serve_with_incoming_shutdown(connections, until.cancelled()).await {
                 tracing::error!(%error, "the peer port failed");
             }
         });

@@ -33,6 +33,7 @@ use crate::reads::Reads;
 use crate::snapshots::{Incoming, Snapshots};
 use crate::space::Space;
 use crate::stats::Stats;
+use crate::threads::Threads;
 use crate::types::{Snapshot, Types, Vote};
 
 /// How long to wait for the entry that a hash is asked of.
@@ -54,6 +55,7 @@ pub(crate) struct Serving {
     pub(crate) forming: Arc<Forming>,
     pub(crate) manager: Arc<Manager>,
     pub(crate) contact: Arc<Contact>,
+    pub(crate) threads: Threads,
     pub(crate) hashes: Arc<Hashes>,
     pub(crate) builder: Builder,
     pub(crate) stats: Arc<Stats>,
@@ -229,7 +231,8 @@ impl Peer for PeerService {
             first.offer.clone().ok_or_else(|| Status::invalid_argument("the first piece has no offer"))?;
         let (vote, incoming) = self.receive(&offer)?;
         let data = snapshot::check(first, incoming.received())?;
-        let received = snapshot::receive(incoming, data, chunks, &self.serving.stats).await?;
+        let received =
+            snapshot::receive(incoming, data, chunks, self.serving.threads, &self.serving.stats).await?;
         tracing::info!(index = received.applied.index, bytes = offer.bytes, "a snapshot has come in");
         let meta = received.meta().map_err(|e| malformed(&e))?;
         let snapshot = Snapshot { meta, snapshot: received };
@@ -309,8 +312,8 @@ impl Peer for PeerService {
         }
         let failed = |e: std::io::Error| Status::internal(format!("no snapshot could be made: {e}"));
         let snapshot = serving.builder.make().await.map_err(failed)?;
-        let chunks =
-            snapshot::hand_out(&snapshot, &serving.builder.pace, serving.stats.clone()).map_err(failed)?;
+        let (pace, threads) = (serving.builder.pace.clone(), serving.threads);
+        let chunks = snapshot::hand_out(&snapshot, pace, threads, serving.stats.clone()).map_err(failed)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(chunks).map(Ok))))
     }
 

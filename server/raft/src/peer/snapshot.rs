@@ -2,14 +2,14 @@
 //! then in pieces, each with a checksum of its own. The whole is checked again before it is installed.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -18,6 +18,7 @@ use super::pb;
 use crate::copy::Pace;
 use crate::snapshots::{Incoming, SnapshotDir, Snapshots};
 use crate::stats::Stats;
+use crate::threads::Threads;
 use crate::types::Vote;
 
 /// Bytes of a piece.
@@ -30,21 +31,21 @@ pub(super) async fn send(
     peer: &mut Peer,
     vote: Vote,
     snapshot: SnapshotDir,
-    pace: &Pace,
+    pace: Pace,
+    threads: Threads,
     stats: Arc<Stats>,
 ) -> Result<pb::SnapshotResponse, Status> {
-    let unreadable = |e: std::io::Error| Status::internal(format!("the snapshot can't be read: {e}"));
+    let unreadable = |e: io::Error| Status::internal(format!("the snapshot can't be read: {e}"));
     // Opened before anything is awaited: a newer snapshot may take its place, and the file stays.
-    let file = File::open(snapshot.data()).map_err(unreadable)?;
+    let mut file = File::open(snapshot.data()).map_err(unreadable)?;
     let offer = snapshot.offer(Some(&vote)).map_err(unreadable)?;
     let offset = peer.offer_snapshot(offer.clone()).await?.into_inner().offset;
+    file.seek(SeekFrom::Start(offset)).map_err(unreadable)?;
     let (chunks, sending) = mpsc::channel(READ_AHEAD);
-    let reading = read(file, offer, offset, pace.clone(), stats, chunks).map_err(unreadable)?;
-    let sent = peer.send_snapshot(ReceiverStream::new(sending)).await;
+    let reading = read(file, offer, offset, pace, threads, stats, chunks);
+    let (sent, read) = tokio::join!(peer.send_snapshot(ReceiverStream::new(sending)), reading);
     // If the stream could not be filled, that is the cause.
-    if let Ok(Err(error)) = reading.await {
-        return Err(unreadable(error));
-    }
+    read.map_err(unreadable)?;
     Ok(sent?.into_inner())
 }
 
@@ -52,6 +53,7 @@ pub(super) async fn send(
 pub(crate) async fn fetch(
     peer: &mut Peer,
     snapshots: &Snapshots,
+    threads: Threads,
     stats: &Stats,
 ) -> Result<SnapshotDir, Status> {
     let mut chunks = peer.fetch_snapshot(pb::FetchSnapshotRequest {}).await?.into_inner();
@@ -59,85 +61,78 @@ pub(crate) async fn fetch(
     let offer = first.offer.clone().ok_or_else(|| Status::data_loss("the first piece has no offer"))?;
     let incoming = snapshots.receive_anew(&offer).map_err(|e| Status::internal(e.to_string()))?;
     let data = check(first, 0)?;
-    receive(incoming, data, chunks, stats).await
+    receive(incoming, data, chunks, threads, stats).await
 }
 
 /// Hands out the pieces of a snapshot.
 pub(super) fn hand_out(
     snapshot: &SnapshotDir,
-    pace: &Pace,
+    pace: Pace,
+    threads: Threads,
     stats: Arc<Stats>,
-) -> std::io::Result<mpsc::Receiver<pb::SnapshotChunk>> {
+) -> io::Result<mpsc::Receiver<pb::SnapshotChunk>> {
     let file = File::open(snapshot.data())?;
     let offer = snapshot.offer(None)?;
     let (chunks, sending) = mpsc::channel(READ_AHEAD);
-    // A failure ends the stream early, which the other side sees.
-    drop(read(file, offer, 0, pace.clone(), stats, chunks)?);
+    // It ends when nobody takes the pieces any more; a failure ends the stream early, which the other side sees.
+    tokio::spawn(read(file, offer, 0, pace, threads, stats, chunks));
     Ok(sending)
 }
 
-/// Reads the pieces on a thread of their own, no faster than the pace allows.
-fn read(
+/// Reads the pieces, no faster than the pace allows, until all are read or nobody wants them any more.
+async fn read(
     mut file: File,
     offer: pb::SnapshotOffer,
     offset: u64,
-    pace: Pace,
+    mut pace: Pace,
+    threads: Threads,
     stats: Arc<Stats>,
     chunks: mpsc::Sender<pb::SnapshotChunk>,
-) -> std::io::Result<oneshot::Receiver<std::io::Result<()>>> {
-    use std::io::{Seek, SeekFrom};
-    let (done, reading) = oneshot::channel();
-    let run = move || {
-        file.seek(SeekFrom::Start(offset))?;
-        let (mut at, began) = (offset, Instant::now());
-        let mut offer = Some(offer);
-        loop {
+) -> io::Result<()> {
+    let (mut at, began) = (offset, Instant::now());
+    let mut offer = Some(offer);
+    loop {
+        let read = move || {
             let mut data = Vec::with_capacity(CHUNK_BYTES);
             (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut data)?;
-            if data.is_empty() && offer.is_none() {
-                return Ok(());
-            }
             let crc = crc32fast::hash(&data);
-            let bytes = data.len() as u64;
-            let chunk = pb::SnapshotChunk { offer: offer.take(), offset: at, data: data.into(), crc };
-            at += bytes;
-            if chunks.blocking_send(chunk).is_err() {
-                return Ok(());
-            }
-            stats.snapshot_sent_bytes.fetch_add(bytes, Relaxed);
-            pace.wait(at - offset, began)?;
+            Ok((file, data, crc))
+        };
+        let data;
+        let crc;
+        (file, data, crc) = threads.run_briefly(read).await?;
+        if data.is_empty() && offer.is_none() {
+            return Ok(());
         }
-    };
-    std::thread::Builder::new().name("snapshot-send".to_owned()).spawn(move || {
-        // Whoever asked may have gone away.
-        let _: Result<(), _> = done.send(run());
-    })?;
-    Ok(reading)
+        let bytes = data.len() as u64;
+        let chunk = pb::SnapshotChunk { offer: offer.take(), offset: at, data: data.into(), crc };
+        at += bytes;
+        if chunks.send(chunk).await.is_err() {
+            return Ok(());
+        }
+        stats.snapshot_sent_bytes.fetch_add(bytes, Relaxed);
+        pace.rest(at - offset, began).await?;
+    }
 }
 
 /// Takes the pieces in, in order and each whole. What came before a failure stays for the next attempt.
 pub(super) async fn receive(
-    mut incoming: Incoming,
+    incoming: Incoming,
     first: Bytes,
     mut chunks: Streaming<pb::SnapshotChunk>,
+    threads: Threads,
     stats: &Stats,
 ) -> Result<SnapshotDir, Status> {
     stats.snapshot_expected_bytes.store(incoming.expected(), Relaxed);
-    let failed = |e: &dyn std::fmt::Display| Status::internal(format!("the snapshot can't be written: {e}"));
-    incoming = write(incoming, first).await?;
+    let mut incoming = write(incoming, first, threads).await?;
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk?;
-        let data = check(chunk, incoming.received())?;
-        incoming = write(incoming, data).await?;
+        let data = check(chunk?, incoming.received())?;
+        incoming = write(incoming, data, threads).await?;
         stats.snapshot_received_bytes.store(incoming.received(), Relaxed);
     }
     stats.snapshot_received_bytes.store(incoming.received(), Relaxed);
-    let (done, finished) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("snapshot-recv".to_owned())
-        .spawn(move || done.send(incoming.finish()).unwrap_or_default())
-        .map_err(|e| failed(&e))?;
-    let finished = finished.await.map_err(|e| failed(&e))?;
+    let finish = move || Ok(incoming.finish());
+    let finished = threads.run("snapshot-recv", finish).await.map_err(unwritable)?;
     finished.map_err(|e| Status::data_loss(e.to_string()))
 }
 
@@ -152,8 +147,11 @@ pub(super) fn check(chunk: pb::SnapshotChunk, received: u64) -> Result<Bytes, St
     Ok(chunk.data)
 }
 
-async fn write(mut incoming: Incoming, data: Bytes) -> Result<Incoming, Status> {
-    let written = tokio::task::spawn_blocking(move || incoming.write(&data).map(|()| incoming)).await;
-    let failed = |e: &dyn std::fmt::Display| Status::internal(format!("the snapshot can't be written: {e}"));
-    written.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
+async fn write(mut incoming: Incoming, data: Bytes, threads: Threads) -> Result<Incoming, Status> {
+    let write = move || incoming.write(&data).map(|()| incoming);
+    threads.run_briefly(write).await.map_err(unwritable)
+}
+
+fn unwritable(error: io::Error) -> Status {
+    Status::internal(format!("the snapshot can't be written: {error}"))
 }

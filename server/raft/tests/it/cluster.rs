@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use konsul_raft::{PeerSettings, RaftError, Role, Settings};
@@ -11,7 +12,9 @@ use konsul_state::propose::{Propose, ProposeError};
 use konsul_state::store::{Entry, Payload, StoreOptions, open};
 use konsul_state::{CommandGroup, Durability, LogPosition, Persistence};
 
+use crate::faults::FaultyDisk;
 use crate::fixture::{Member, put, settings};
+use crate::strangers::{call, pb};
 
 /// How long anything may take here.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -69,9 +72,18 @@ async fn three() -> (Vec<tempfile::TempDir>, Vec<Member>) {
 }
 
 async fn three_with(durability: Durability) -> (Vec<tempfile::TempDir>, Vec<Member>) {
+    three_on([FaultyDisk::new(), FaultyDisk::new(), FaultyDisk::new()], durability).await
+}
+
+async fn three_on(
+    disks: [Arc<FaultyDisk>; 3],
+    durability: Durability,
+) -> (Vec<tempfile::TempDir>, Vec<Member>) {
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-    let settings =
-        |n: usize, name, join: &[&Member]| Settings { durability, ..peer(dirs[n].path(), name, 3, join) };
+    let settings = |n: usize, name, join: &[&Member]| {
+        let disk = disks[n].clone();
+        Settings { durability, disk, ..peer(dirs[n].path(), name, 3, join) }
+    };
     let first = Member::open(settings(0, "a", &[])).await.unwrap();
     let second = Member::open(settings(1, "b", &[&first])).await.unwrap();
     let third = Member::open(settings(2, "c", &[&first])).await.unwrap();
@@ -141,6 +153,46 @@ async fn nobody_is_answered_before_it_is_published_where_he_asked() {
     let find = |is_leader| members.iter().find(|member| leads(member) == is_leader).unwrap();
     nobody_is_answered_too_early(find(true), find(false)).await;
     stop(members).await;
+}
+
+#[tokio::test]
+async fn a_member_applies_nothing_that_its_own_log_has_not_on_disk() {
+    let disk = FaultyDisk::new();
+    let disks = [FaultyDisk::new(), FaultyDisk::new(), disk.clone()];
+    let (_dirs, members) = three_on(disks, Durability::Log).await;
+    members[0].node.change(Change::Transfer(Some("a".to_owned()))).await.unwrap();
+    members[2].put("key", "old").await.unwrap();
+    disk.hold_syncs(true);
+    // The two others are a majority.
+    members[0].put("key", "new").await.unwrap();
+    let mut read = Box::pin(members[2].get("key"));
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut read).await;
+    assert_eq!((early.ok(), members[2].get_stale("key")), (None, Some("old".to_owned())));
+    disk.hold_syncs(false);
+    assert_eq!((&mut read).await, Some("new".to_owned()));
+    drop(read);
+    stop(members).await;
+}
+
+#[tokio::test]
+async fn a_member_that_has_a_leader_and_no_entry_yet_serves_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = Member::open(peer(dir.path(), "a", 0, &[])).await.unwrap();
+    let cluster = "6f1c5a1e-0000-4000-8000-000000000001".to_owned();
+    let adopt = pb::AdoptRequest {
+        token: "secret".to_owned(),
+        cluster_name: "test".to_owned(),
+        cluster_id: cluster.clone(),
+    };
+    call(&member, None).adopt(adopt).await.unwrap();
+    let vote = Some(pb::Vote { term: 1, member: 7, committed: true });
+    let heartbeat = pb::AppendRequest { vote, ..pb::AppendRequest::default() };
+    call(&member, Some(&cluster)).heartbeat(heartbeat).await.unwrap();
+    stop(vec![member]).await;
+    let opening = Member::open(peer(dir.path(), "a", 0, &[]));
+    let member = tokio::time::timeout(LIMIT, opening).await.expect("it does not open").unwrap();
+    assert_eq!(member.node.standing().term, 1);
+    stop(vec![member]).await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use konsul_raft::disk::{Access, Disk, DiskFile};
 use rand::Rng;
@@ -29,6 +29,8 @@ struct Faults {
     off: AtomicBool,
     full: AtomicBool,
     unsyncable: AtomicBool,
+    held: Mutex<bool>,
+    released: Condvar,
     free: AtomicU64,
     syncs: AtomicU64,
 }
@@ -65,6 +67,12 @@ impl FaultyDisk {
     /// Makes syncs fail.
     pub fn fail_syncs(&self) {
         self.faults.unsyncable.store(true, SeqCst);
+    }
+
+    /// Holds syncs up, or lets them go on.
+    pub fn hold_syncs(&self, hold: bool) {
+        *self.faults.held.lock().unwrap() = hold;
+        self.faults.released.notify_all();
     }
 
     /// Syncs that succeeded.
@@ -188,6 +196,8 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let held = self.faults.held.lock().unwrap();
+        drop(self.faults.released.wait_while(held, |held| *held).unwrap());
         let mut image = self.image.lock().unwrap();
         self.faults.check_power()?;
         if self.faults.unsyncable.load(SeqCst) {

@@ -15,7 +15,7 @@ use crate::trio::{CLUSTER, NAMES, TOKEN, Trio, until};
 
 /// What members say to each other, compiled once more: it is no part of the crate's API.
 #[allow(missing_docs, dead_code, clippy::all, reason = "generated")]
-mod pb {
+pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/konsul.peer.rs"));
 }
 
@@ -24,11 +24,11 @@ use pb::peer_client::PeerClient;
 /// A cluster that is not there.
 const OTHER: &str = "6f1c5a1e-0000-4000-8000-000000000001";
 
-type Peer = PeerClient<InterceptedService<Channel, Claim>>;
+pub type Peer = PeerClient<InterceptedService<Channel, Claim>>;
 
 /// Claims to be of a cluster, or of none.
 #[derive(Clone)]
-struct Claim(Option<String>);
+pub struct Claim(Option<String>);
 
 impl tonic::service::Interceptor for Claim {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -39,7 +39,7 @@ impl tonic::service::Interceptor for Claim {
     }
 }
 
-fn call(member: &Member, cluster: Option<&str>) -> Peer {
+pub fn call(member: &Member, cluster: Option<&str>) -> Peer {
     let address = member.node.peer_address().unwrap();
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     PeerClient::with_interceptor(channel, Claim(cluster.map(str::to_owned)))
