@@ -1,12 +1,11 @@
 //! What a run did and found, in the order it is told: faults as they happen, then counts, then what is wrong.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -24,7 +23,26 @@ pub(crate) struct Report {
 struct Inside {
     file: File,
     findings: Vec<String>,
-    faults: BTreeMap<&'static str, usize>,
+    faults: Vec<Period>,
+}
+
+/// When there was a fault, counted from the report's beginning.
+#[derive(Debug, Clone)]
+pub(crate) struct Period {
+    pub(crate) name: &'static str,
+    /// Whether writes may stop because of it.
+    pub(crate) stops_writes: bool,
+    pub(crate) begin: Duration,
+    /// `None`: it was never ended.
+    pub(crate) end: Option<Duration>,
+}
+
+impl Period {
+    /// How much of the time from `begin` to `end` there was this fault.
+    pub(crate) fn overlap(&self, begin: Duration, end: Duration) -> Duration {
+        let end = self.end.map_or(end, |over| over.min(end));
+        end.saturating_sub(self.begin.max(begin))
+    }
 }
 
 impl Report {
@@ -34,7 +52,7 @@ impl Report {
     /// When it can't be written.
     pub(crate) fn new(folder: &Path) -> Result<Self> {
         let file = File::create(folder.join("report.txt"))?;
-        let inside = Inside { file, findings: Vec::new(), faults: BTreeMap::new() };
+        let inside = Inside { file, findings: Vec::new(), faults: Vec::new() };
         Ok(Self { began: Instant::now(), inside: Arc::new(Mutex::new(inside)) })
     }
 
@@ -54,13 +72,21 @@ impl Report {
         self.say(format_args!("{at_s:7.1} s  {text}"));
     }
 
-    /// Counts a fault of this kind.
-    pub(crate) fn count_fault(&self, kind: &'static str) {
-        self.with(|inside| *inside.faults.entry(kind).or_default() += 1);
+    /// Notes that there is a fault from `begin` on; what is returned notes its end.
+    pub(crate) fn fault(&self, name: &'static str, stops_writes: bool, begin: Instant) -> impl FnOnce() {
+        let begin = begin.duration_since(self.began);
+        let number = self.with(|inside| {
+            inside.faults.push(Period { name, stops_writes, begin, end: None });
+            inside.faults.len() - 1
+        });
+        move || {
+            let end = self.began.elapsed();
+            self.with(|inside| inside.faults[number].end = Some(end));
+        }
     }
 
-    /// How often there was each kind of fault.
-    pub(crate) fn faults(&self) -> BTreeMap<&'static str, usize> {
+    /// All faults there were.
+    pub(crate) fn faults(&self) -> Vec<Period> {
         self.with(|inside| inside.faults.clone())
     }
 

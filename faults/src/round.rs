@@ -25,6 +25,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const PEACE: Duration = Duration::from_secs(3);
 /// How long watchers may take to catch up, and members to agree. A client that heard nothing of a connection's end looks after 30 s.
 const CALM_LIMIT: Duration = Duration::from_secs(90);
+/// So many members have a majority without one of them.
+const MAJORITY_MIN: u8 = 3;
 const POLL: Duration = Duration::from_millis(100);
 /// The exit code of a shell's command that was interrupted.
 const INTERRUPTED: u8 = 130;
@@ -100,6 +102,9 @@ async fn round(options: &RoundOptions) -> Result<ExitCode> {
     nemesis::run(&cluster, &options.faults, *seed, Duration::from_secs((*seconds).into())).await?;
     let memories = calm(&cluster, &mut workload, options).await?;
     judge(&memories, &report);
+    if *members >= MAJORITY_MIN {
+        report.found_all(checks::writes_go_on(&memories.records, &report.faults()));
+    }
     let history = workload.history.clone();
     check_linearizability(&history, &options.checker, &report).await?;
     cluster.kill().await?;

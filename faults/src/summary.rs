@@ -1,9 +1,10 @@
 //! What a round counts for: calls by outcome, errors, faults, and the last line.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
+use crate::checks::longest_silence;
 use crate::report::Report;
-use crate::workload::{History, Op, Outcome, Record};
+use crate::workload::{History, Op, Outcome};
 
 /// Prints how many calls had which outcome, why others had none, and which faults there were.
 pub(crate) fn print(history: &History, report: &Report) {
@@ -32,7 +33,8 @@ pub(crate) fn print(history: &History, report: &Report) {
         report
             .say(format_args!("longest without an acknowledged write: {length:.1} s, from {begin:.1} s on"));
     }
-    let faults = report.faults();
+    let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
+    report.faults().iter().for_each(|fault| *faults.entry(fault.name).or_default() += 1);
     let shown: Vec<String> = faults.iter().map(|(name, count)| format!("{count} {name}")).collect();
     report.say(format_args!("faults: {}", shown.join(", ")));
     // What scripts/test shows of this step.
@@ -40,45 +42,5 @@ pub(crate) fn print(history: &History, report: &Report) {
     match report.findings() {
         0 => report.say("ok"),
         wrong => report.say(format_args!("{wrong} findings")),
-    }
-}
-
-/// The longest time between two acknowledged writes, which says how long the cluster was of no use.
-fn longest_silence(records: &[Record]) -> Option<(Duration, Duration)> {
-    let is_write = |record: &&Record| record.op != Op::Get && matches!(record.outcome, Outcome::Done { .. });
-    let mut acknowledged: Vec<Duration> =
-        records.iter().filter(is_write).map(|record| Duration::from_nanos(record.returned_ns)).collect();
-    acknowledged.sort_unstable();
-    acknowledged.windows(2).map(|pair| (pair[0], pair[1])).max_by_key(|(begin, end)| *end - *begin)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_silence_is_between_acknowledged_writes() {
-        let record = |op: Op, returned_ms: u64, outcome: Outcome| Record {
-            client: 0,
-            via: String::new(),
-            op,
-            key: String::new(),
-            value: None,
-            expected: None,
-            called_ns: 0,
-            returned_ns: returned_ms * 1_000_000,
-            outcome,
-        };
-        let done = Outcome::Done { revision: 1, found: None };
-        let records = [
-            record(Op::Put, 10, done.clone()),
-            record(Op::Delete, 90, done.clone()),
-            record(Op::Get, 100, done.clone()),
-            record(Op::Put, 150, Outcome::Unknown),
-            record(Op::Cas, 60, done),
-        ];
-        let silence = (Duration::from_millis(10), Duration::from_millis(60));
-        assert_eq!(longest_silence(&records), Some(silence));
-        assert_eq!(longest_silence(&records[..1]), None);
     }
 }

@@ -58,7 +58,25 @@ struct Kind {
     lane: Lane,
     /// Members that a cluster must have for it.
     members_min: usize,
-    draw: fn(&mut Draw<'_>) -> Box<dyn Fault>,
+    /// Whether it may leave no majority that could write, or with the other lane's fault beside it.
+    stops_writes: bool,
+    draw: MakeFault,
+}
+
+type MakeFault = fn(&mut Draw<'_>) -> Box<dyn Fault>;
+
+impl Kind {
+    const fn hard(name: &'static str, members_min: usize, draw: MakeFault) -> Self {
+        Self { name, lane: Lane::Hard, members_min, stops_writes: false, draw }
+    }
+
+    const fn soft(name: &'static str, members_min: usize, draw: MakeFault) -> Self {
+        Self { name, lane: Lane::Soft, members_min, stops_writes: false, draw }
+    }
+
+    const fn that_may_stop_writes(self) -> Self {
+        Self { stops_writes: true, ..self }
+    }
 }
 
 /// Faults of one lane never overlap.
@@ -71,66 +89,21 @@ enum Lane {
 }
 
 const KINDS: &[Kind] = &[
-    Kind { name: "kill", lane: Lane::Hard, members_min: 1, draw: |draw| Box::new(kill::Kill::one(draw)) },
-    Kind { name: "kill-all", lane: Lane::Hard, members_min: 2, draw: |_| Box::new(kill::Kill::all()) },
-    Kind {
-        name: "restart",
-        lane: Lane::Hard,
-        members_min: 1,
-        draw: |draw| Box::new(restart::Restart::new(draw)),
-    },
-    Kind { name: "pause", lane: Lane::Hard, members_min: 1, draw: |draw| Box::new(pause::Pause::new(draw)) },
-    Kind {
-        name: "isolation",
-        lane: Lane::Hard,
-        members_min: 1,
-        draw: |draw| Box::new(isolation::Isolation::new(draw)),
-    },
-    Kind {
-        name: "partition",
-        lane: Lane::Hard,
-        members_min: 2,
-        draw: |draw| Box::new(partition::Partition::new(draw)),
-    },
-    Kind {
-        name: "one-way",
-        lane: Lane::Hard,
-        members_min: 1,
-        draw: |draw| Box::new(one_way::OneWay::new(draw)),
-    },
-    Kind {
-        name: "flapping",
-        lane: Lane::Hard,
-        members_min: 1,
-        draw: |draw| Box::new(flapping::Flapping::new(draw)),
-    },
-    Kind {
-        name: "transfer",
-        lane: Lane::Hard,
-        members_min: 2,
-        draw: |draw| Box::new(transfer::Transfer::new(draw)),
-    },
-    Kind { name: "join", lane: Lane::Hard, members_min: 2, draw: |_| Box::new(membership::Join) },
-    Kind {
-        name: "replace",
-        lane: Lane::Hard,
-        members_min: 3,
-        draw: |draw| Box::new(membership::Replace::new(draw)),
-    },
-    Kind { name: "loss", lane: Lane::Soft, members_min: 1, draw: |draw| Box::new(packets::Loss::new(draw)) },
-    Kind { name: "delay", lane: Lane::Soft, members_min: 1, draw: |draw| Box::new(packets::Late::new(draw)) },
-    Kind {
-        name: "clock-jump",
-        lane: Lane::Soft,
-        members_min: 1,
-        draw: |draw| Box::new(clock::Jump::new(draw)),
-    },
-    Kind {
-        name: "disk-full",
-        lane: Lane::Soft,
-        members_min: 1,
-        draw: |draw| Box::new(disk::Full::new(draw)),
-    },
+    Kind::hard("kill", 1, |draw| Box::new(kill::Kill::one(draw))),
+    Kind::hard("kill-all", 2, |_| Box::new(kill::Kill::all())).that_may_stop_writes(),
+    Kind::hard("restart", 1, |draw| Box::new(restart::Restart::new(draw))),
+    Kind::hard("pause", 1, |draw| Box::new(pause::Pause::new(draw))),
+    Kind::hard("isolation", 1, |draw| Box::new(isolation::Isolation::new(draw))),
+    Kind::hard("partition", 2, |draw| Box::new(partition::Partition::new(draw))),
+    Kind::hard("one-way", 1, |draw| Box::new(one_way::OneWay::new(draw))),
+    Kind::hard("flapping", 1, |draw| Box::new(flapping::Flapping::new(draw))),
+    Kind::hard("transfer", 2, |draw| Box::new(transfer::Transfer::new(draw))),
+    Kind::hard("join", 2, |_| Box::new(membership::Join)),
+    Kind::hard("replace", 3, |draw| Box::new(membership::Replace::new(draw))),
+    Kind::soft("loss", 1, |draw| Box::new(packets::Loss::new(draw))),
+    Kind::soft("delay", 1, |draw| Box::new(packets::Late::new(draw))),
+    Kind::soft("clock-jump", 1, |draw| Box::new(clock::Jump::new(draw))),
+    Kind::soft("disk-full", 1, |draw| Box::new(disk::Full::new(draw))).that_may_stop_writes(),
 ];
 
 /// Whether these faults (all when none are named) can happen to a cluster of so many members.
@@ -186,11 +159,13 @@ async fn run_lane(cluster: &Cluster, kinds: Vec<&Kind>, seed: u64, end: Instant)
         if Instant::now() >= end {
             break;
         }
+        let began = Instant::now();
         let what = fault.begin(cluster).await?;
         cluster.report.tell(format_args!("{}: {what}", kind.name));
-        cluster.report.count_fault(kind.name);
+        let over = cluster.report.fault(kind.name, kind.stops_writes, began);
         fault.hold(cluster, hold).await?;
         fault.heal(cluster).await?;
+        over();
         cluster.report.tell(format_args!("{}: over", kind.name));
     }
     Ok(())
