@@ -217,6 +217,7 @@ fn raft_settings(settings: &Settings, bound: SocketAddr) -> Result<konsul_raft::
             in_flight_entries: settings.raft.max_entries_in_flight,
             ..defaults.limits
         },
+        log_max_age: settings.raft.log_max_age,
         snapshot_min_bytes: settings.raft.snapshot_log_bytes,
         snapshot_bytes_per_second: settings.raft.snapshot_bytes_per_second,
         reserve_bytes: settings.raft.disk_reserve_bytes,

@@ -1,10 +1,11 @@
-//! Decides when a snapshot is due, by bytes rather than by entries, and has the log purged behind it.
+//! Decides when a snapshot is due, by bytes rather than by entries and by age, and has the log purged behind it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::log::LogReader;
 use crate::machine::Builder;
@@ -21,8 +22,23 @@ pub(crate) struct Keeper {
     pub(crate) log: LogReader,
     pub(crate) builder: Builder,
     pub(crate) space: Arc<Space>,
+    /// The index of the last entry applied.
+    pub(crate) applied: watch::Receiver<u64>,
     /// Fewest bytes of entries between two snapshots.
     pub(crate) min_bytes: u64,
+    /// How old an entry of the log may become, and at most twice that.
+    pub(crate) max_age: Duration,
+}
+
+/// Entries up to `begin` are older than the period when it ends.
+struct Period {
+    begin: u64,
+    end: Instant,
+}
+
+enum Due {
+    Growth,
+    Age,
 }
 
 impl Keeper {
@@ -30,26 +46,46 @@ impl Keeper {
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         self.set_threshold();
         self.builder.growth.add(0);
+        let mut period = self.period();
         loop {
+            let due = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.builder.growth.exceeded.notified() => Due::Growth,
+                () = tokio::time::sleep_until(period.end) => Due::Age,
+            };
+            let done = match due {
+                Due::Growth if !self.has_grown() => continue,
+                Due::Growth => self.snapshot(0).await,
+                Due::Age => self.end_period(&mut period).await,
+            };
+            let Err(error) = done else { continue };
+            if *stop.borrow() {
+                return;
+            }
+            tracing::warn!(%error, "no snapshot was made; the log keeps growing until one is");
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = self.builder.growth.exceeded.notified() => {}
-            }
-            let growth = &self.builder.growth;
-            if growth.bytes.load(Relaxed) < growth.threshold.load(Relaxed) {
-                continue;
-            }
-            if let Err(error) = self.snapshot().await {
-                if *stop.borrow() {
-                    return;
-                }
-                tracing::warn!(%error, "no snapshot was made; the log keeps growing until one is");
-                tokio::select! {
-                    _ = stop.wait_for(|stop| *stop) => return,
-                    () = tokio::time::sleep(RETRY_EVERY) => self.builder.growth.exceeded.notify_one(),
-                }
+                () = tokio::time::sleep(RETRY_EVERY) => self.builder.growth.exceeded.notify_one(),
             }
         }
+    }
+
+    fn period(&self) -> Period {
+        Period { begin: *self.applied.borrow(), end: Instant::now() + self.max_age }
+    }
+
+    /// Drops what is too old from the log, if anything is.
+    async fn end_period(&self, period: &mut Period) -> Result<(), String> {
+        if self.log.bounds().1.is_none_or(|purged| purged.index < period.begin) {
+            self.snapshot(period.begin).await?;
+        }
+        *period = self.period();
+        Ok(())
+    }
+
+    fn has_grown(&self) -> bool {
+        let growth = &self.builder.growth;
+        growth.bytes.load(Relaxed) >= growth.threshold.load(Relaxed)
     }
 
     /// A snapshot costs as much as the state is big, so it should save at least half as much log.
@@ -58,7 +94,8 @@ impl Keeper {
         self.builder.growth.threshold.store(self.min_bytes.max(used / 2), Relaxed);
     }
 
-    async fn snapshot(&self) -> Result<(), String> {
+    /// Makes a snapshot, and drops the log up to it but for what is in memory anyway; up to `outdated` it is dropped in any case.
+    async fn snapshot(&self, outdated: u64) -> Result<(), String> {
         let used = self.builder.state.size_bytes().map_or(0, |(used, _)| used);
         if !self.space.has_room_for(used) {
             return Err(format!("it needs {used} bytes, and the disk has not that much left"));
@@ -71,10 +108,8 @@ impl Keeper {
         let mut progress = self.raft.watch_snapshot_progress();
         self.raft.trigger().snapshot().await.map_err(|e| stopped(&e))?;
         progress.wait_until_ge(&Some(applied)).await.map_err(|e| stopped(&e))?;
-        // What is in memory anyway stays, for members that are a little behind.
-        if let Some(upto) = self.log.first_in_memory().checked_sub(1) {
-            self.raft.trigger().purge_log(upto.min(applied.index)).await.map_err(|e| stopped(&e))?;
-        }
-        Ok(())
+        // What stays is for members that are a little behind.
+        let upto = self.log.first_in_memory().saturating_sub(1).max(outdated).min(applied.index);
+        self.raft.trigger().purge_log(upto).await.map_err(|e| stopped(&e))
     }
 }

@@ -223,7 +223,9 @@ impl Node {
             log: reader.clone(),
             builder: builder.clone(),
             space: space.clone(),
+            applied: applied_here.clone(),
             min_bytes: settings.snapshot_min_bytes,
+            max_age: settings.log_max_age,
         };
         let mut keeping = vec![tokio::spawn(keeper.run(keep_on.clone()))];
         let running_reads = tokio::spawn(reads.clone().run(applied_here.clone(), asked));

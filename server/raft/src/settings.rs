@@ -44,6 +44,8 @@ pub struct Settings {
     pub log_file_bytes: u64,
     /// Bytes of the newest entries that are held in memory, and stay in the log when it is purged.
     pub log_keep_bytes: usize,
+    /// How old an entry of the log becomes, and at most twice that, counted while the member runs; then a snapshot takes its place.
+    pub log_max_age: Duration,
     /// Fewest bytes of entries between two snapshots.
     pub snapshot_min_bytes: u64,
     /// Most bytes of a snapshot that are written in a second.
@@ -148,6 +150,7 @@ impl Settings {
             limits: Limits::default(),
             log_file_bytes: 32 << 20,
             log_keep_bytes: 16 << 20,
+            log_max_age: Duration::from_secs(24 * 60 * 60),
             snapshot_min_bytes: 64 << 20,
             snapshot_bytes_per_second: 128 << 20,
             reserve_bytes: 64 << 20,
@@ -163,6 +166,7 @@ impl Settings {
             (self.map_bytes < 1 << 20, "the map must have at least 1 MiB"),
             (self.log_file_bytes < 64 << 10, "a log file must have at least 64 KiB"),
             (limits.waiting_commands == 0 || limits.waiting_reads == 0, "something must be allowed to wait"),
+            (self.log_max_age.is_zero(), "an entry must be allowed to stay in the log for some time"),
             (self.heartbeat.is_zero(), "the heartbeat must be at least 1 ms"),
             (
                 self.election_timeout < 3 * self.heartbeat,

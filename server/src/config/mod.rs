@@ -64,6 +64,8 @@ pub struct RaftSettings {
     pub max_waiting_writes: usize,
     /// Most log entries that are being synced at a time.
     pub max_entries_in_flight: usize,
+    /// How old an entry of the log becomes before a snapshot takes its place.
+    pub log_max_age: Duration,
     /// Least bytes of log after which a snapshot is taken.
     pub snapshot_log_bytes: u64,
     /// Most bytes of a snapshot that are written in a second.
@@ -153,6 +155,7 @@ impl Default for Settings {
             raft: RaftSettings {
                 max_waiting_writes: 16_384,
                 max_entries_in_flight: 2,
+                log_max_age: Duration::from_secs(24 * 60 * 60),
                 snapshot_log_bytes: 64 << 20,
                 snapshot_bytes_per_second: 128 << 20,
                 disk_reserve_bytes: 64 << 20,

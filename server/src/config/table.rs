@@ -181,6 +181,12 @@ pub const SETTINGS: &[Setting] = &[
         "A snapshot is taken, and the log before it dropped, when the log has grown by this much, or by half the store if that is more.",
         1 << 20..=1024 * GIB
     ),
+    plain!(
+        "raft.log_max_age",
+        raft.log_max_age,
+        "A snapshot is taken, and the log before it dropped, also when entries of the log have become this old, and before they are twice as old; a server that is started again counts anew.",
+        seconds(60)..=seconds(365 * 24 * 60 * 60)
+    ),
     bytes!(
         "raft.snapshot_bytes_per_second",
         raft.snapshot_bytes_per_second,

@@ -3,6 +3,7 @@
 //! cluster's id on its disk before the log begins, and takes part in no other for the rest of its life.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,34 @@ pub(crate) struct Forming {
 enum Next {
     Done,
     Wait(String),
+}
+
+/// What servers answered at the addresses that are known.
+#[derive(Default)]
+struct Found {
+    answers: Vec<(String, pb::HelloResponse)>,
+    /// Where there was no answer, and why.
+    silent: Vec<(String, String)>,
+}
+
+impl Found {
+    /// Why one of those that are silent is, after what is waited for: whoever waits in vain finds out what to mend.
+    fn tell(&self, what: &str) -> String {
+        match self.silent.as_slice() {
+            [] => what.to_owned(),
+            [(address, why)] => format!("{what}; no answer from {address}: {why}"),
+            [(address, why), others @ ..] => {
+                format!("{what}; no answer from {address} ({why}) and {} others", others.len())
+            }
+        }
+    }
+}
+
+/// What an address answered.
+enum Heard {
+    Answer(pb::HelloResponse),
+    Refusal(RaftError),
+    Nothing(String),
 }
 
 /// Where a member with our id answers that is not this process, if anywhere: our data directory was copied.
@@ -156,20 +185,19 @@ impl Forming {
             return self.announce().await;
         }
         let found = self.ask_around().await?;
-        if let Some((address, _)) = found.iter().find(|(_, answer)| answer.is_initialized) {
+        if let Some((address, _)) = found.answers.iter().find(|(_, answer)| answer.is_initialized) {
             return self.join_at(address).await;
         }
-        let waiting = self.waiting(found.into_iter().map(|(_, answer)| answer));
+        let waiting = self.waiting(found.answers.iter().map(|(_, answer)| answer.clone()));
         let expected = self.settings.bootstrap_expect as usize;
         if expected == 0 {
             let addresses = self.settings.join.join(", ");
-            return Ok(Next::Wait(format!("waiting for a cluster to join at {addresses}")));
+            return Ok(Next::Wait(found.tell(&format!("waiting for a cluster to join at {addresses}"))));
         }
         if waiting.len() < expected {
             let there = waiting.len();
-            return Ok(Next::Wait(format!(
-                "waiting for {expected} servers to make a cluster: {there} are there"
-            )));
+            let what = format!("waiting for {expected} servers to make a cluster: {there} are there");
+            return Ok(Next::Wait(found.tell(&what)));
         }
         // Everybody counts the same way, so one of them begins; the others wait to be adopted.
         let sees_all = |(id, answer): (&u64, &pb::HelloResponse)| {
@@ -186,46 +214,50 @@ impl Forming {
         self.raft.is_initialized().await.map_err(|e| RaftError::Consensus(e.to_string()))
     }
 
-    /// Those that answer, at the addresses that were given and those that became known; an error if all of them refuse.
-    async fn ask_around(&self) -> Result<Vec<(String, pb::HelloResponse)>, RaftError> {
+    /// What servers answer at the addresses that were given and those that became known; an error if all that answer refuse.
+    async fn ask_around(&self) -> Result<Found, RaftError> {
         let addresses = self.addresses();
-        let asked = addresses.iter().map(|address| async move {
-            let mut peer = self.links.to(address, Lane::Control).ok()?;
-            let hello = pb::HelloRequest {
-                token: self.settings.token.clone(),
-                cluster_name: self.settings.cluster_name.clone(),
-                server: Some(self.server()),
-            };
-            match tokio::time::timeout(LIMIT, peer.hello(hello)).await {
-                Ok(Ok(answer)) => Some(Ok((address.clone(), answer.into_inner()))),
-                Ok(Err(status)) if status.code() == Code::PermissionDenied => {
-                    let error = status.message().to_owned();
-                    Some(Err(RaftError::Join { address: address.clone(), error }))
-                }
-                Ok(Err(status)) => {
-                    tracing::debug!(address, %status, "no answer from a server to join");
-                    None
-                }
-                Err(_) => None,
-            }
-        });
+        let asked = join_all(addresses.iter().map(|address| self.ask(address))).await;
         let is_other = |answer: &pb::HelloResponse| {
             let server = answer.server.as_ref();
             server.is_some_and(|server| server.run != self.identity.run.to_string())
         };
-        let (mut found, mut refusal) = (Vec::new(), None);
-        for answer in join_all(asked).await.into_iter().flatten() {
-            match answer {
-                Ok(answer) if is_other(&answer.1) => found.push(answer),
-                Ok(_) => {}
-                Err(error) => refusal = Some(error),
+        let (mut found, mut refusal) = (Found::default(), None);
+        for (address, heard) in addresses.into_iter().zip(asked) {
+            match heard {
+                Heard::Answer(answer) if is_other(&answer) => found.answers.push((address, answer)),
+                // It is this server, by another name.
+                Heard::Answer(_) => {}
+                Heard::Refusal(error) => refusal = Some(error),
+                Heard::Nothing(why) => found.silent.push((address, why)),
             }
         }
-        let seen = found.iter().flat_map(|(_, answer)| &answer.sees);
+        let seen = found.answers.iter().flat_map(|(_, answer)| &answer.sees);
         seen.for_each(|seen| self.hint(&seen.peer_address));
         match refusal {
-            Some(error) if found.is_empty() => Err(error),
+            Some(error) if found.answers.is_empty() => Err(error),
             _ => Ok(found),
+        }
+    }
+
+    async fn ask(&self, address: &str) -> Heard {
+        let hello = pb::HelloRequest {
+            token: self.settings.token.clone(),
+            cluster_name: self.settings.cluster_name.clone(),
+            server: Some(self.server()),
+        };
+        let mut peer = match self.links.to(address, Lane::Control) {
+            Ok(peer) => peer,
+            Err(status) => return Heard::Nothing(status.message().to_owned()),
+        };
+        match tokio::time::timeout(LIMIT, peer.hello(hello)).await {
+            Ok(Ok(answer)) => Heard::Answer(answer.into_inner()),
+            Ok(Err(status)) if status.code() == Code::PermissionDenied => {
+                let error = status.message().to_owned();
+                Heard::Refusal(RaftError::Join { address: address.to_owned(), error })
+            }
+            Ok(Err(status)) => Heard::Nothing(why_unreached(&status)),
+            Err(_) => Heard::Nothing(format!("nothing within {LIMIT:?}")),
         }
     }
 
@@ -425,6 +457,15 @@ impl Forming {
             error => Status::internal(error.to_string()),
         })
     }
+}
+
+/// Why a server could not be asked: the first cause, as what wraps it says only that something went wrong.
+fn why_unreached(status: &Status) -> String {
+    let Some(mut cause) = status.source() else { return status.message().to_owned() };
+    while let Some(earlier) = cause.source() {
+        cause = earlier;
+    }
+    cause.to_string()
 }
 
 /// The id of a server that would help to make a cluster.

@@ -1,10 +1,13 @@
 //! Snapshots: the log is purged behind them, and the state is made again from them.
 
+use std::time::Duration;
+
 use konsul_raft::{RaftError, Settings};
 use konsul_state::propose::Propose;
 use tempfile::TempDir;
 
 use crate::fixture::{Member, image, put, settings};
+use crate::trio::until;
 
 fn small(dir: &TempDir, boot: &str) -> Settings {
     let mut settings = settings(dir.path());
@@ -163,4 +166,24 @@ async fn write_until_copying(member: &Member, dir: &std::path::Path) {
         }
     }
     panic!("no snapshot was begun");
+}
+
+#[tokio::test]
+async fn what_is_too_old_leaves_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = small(&dir, "boot 1");
+    settings.snapshot_min_bytes = 1 << 30;
+    settings.log_keep_bytes = 1 << 30;
+    settings.log_max_age = Duration::from_millis(200);
+    let member = Member::open(settings).await.unwrap();
+    for n in 0..64 {
+        member.put(&format!("key-{n}"), &"-".repeat(16 << 10)).await.unwrap();
+    }
+    let written = member.node.stats().log_written_bytes.load(std::sync::atomic::Ordering::Relaxed);
+    until(|| member.node.standing().log_bytes < written / 2).await;
+    let snapshots = || member.node.stats().snapshots.load(std::sync::atomic::Ordering::Relaxed);
+    let made = snapshots();
+    member.put("key", "new").await.unwrap();
+    until(|| snapshots() > made).await;
+    member.node.shutdown().await;
 }
