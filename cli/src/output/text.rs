@@ -15,6 +15,9 @@ const DIM: Style = Style::new().dimmed();
 /// Longest part of a value that is shown where it is not the value itself that was asked for.
 const PREVIEW_MAX_CHARS: usize = 100;
 
+/// A member that has not answered its leader for so many seconds is not counted on.
+const SILENT_S: i64 = 2;
+
 /// Something that is said in lines of text, the last one ended as well.
 pub(crate) trait Text {
     /// The lines.
@@ -168,17 +171,31 @@ fn member_row(member: &proto::Member) -> [String; 7] {
 
 /// How a cluster is doing, in a few lines over the list of its members.
 pub(crate) fn cluster(members: &proto::ListMembersResponse) -> String {
-    let voters = members.members.iter().filter(|member| member.role() == MemberRole::Voter).count();
+    let voters: Vec<_> = members.members.iter().filter(|member| member.role() == MemberRole::Voter).collect();
     let leader =
         members.members.iter().find(|member| member.leader).map_or("none known", |member| &member.name);
-    let may_lose = voters.saturating_sub(1) / 2;
+    let silent: Vec<_> = voters.iter().filter(|member| is_silent(members, member)).collect();
+    let (majority, answering) = (voters.len() / 2 + 1, voters.len() - silent.len());
+    let names = silent.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ");
+    let may_lose = match (answering.checked_sub(majority), silent.is_empty()) {
+        (Some(more), true) => format!("{more} of them"),
+        (Some(more), false) => format!("{more} more of them; no answer from {names}"),
+        (None, _) => format!("none: a majority is gone; no answer from {names}"),
+    };
     let head = fields(&[
         ("cluster", members.cluster_id.clone()),
         ("leader", leader.to_owned()),
-        ("voters", voters.to_string()),
-        ("may lose", format!("{may_lose} of them")),
+        ("voters", voters.len().to_string()),
+        ("may lose", may_lose),
     ]);
     format!("{head}\n{}", members.text())
+}
+
+/// Whether a voter does not answer the leader, if the leader is who tells this.
+fn is_silent(members: &proto::ListMembersResponse, member: &proto::Member) -> bool {
+    let is_told_by_leader = members.members.iter().any(|m| m.leader && m.id == members.member_id);
+    let is_heard = member.last_contact.as_ref().is_some_and(|ago| ago.seconds < SILENT_S);
+    is_told_by_leader && !member.leader && !is_heard
 }
 
 /// A page of a listing: keys and folders in one order, one a line.
@@ -377,6 +394,32 @@ mod tests {
         };
         assert_eq!(listing(&page, false, false), "a\nb/\nc\nd/\n");
         assert_eq!(listing(&page, false, true), "d/\nc\nb/\na\n");
+    }
+
+    #[test]
+    fn what_a_cluster_may_lose_are_voters_that_answer() {
+        let member = |id: u64, answered_s: Option<i64>| proto::Member {
+            id,
+            name: format!("m{id}"),
+            role: MemberRole::Voter.into(),
+            leader: id == 1,
+            last_contact: answered_s.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+            ..proto::Member::default()
+        };
+        let tells = |answered_s: [Option<i64>; 2], asked: u64, may_lose: &str| {
+            let others = [member(2, answered_s[0]), member(3, answered_s[1])];
+            let members = [member(1, None)].into_iter().chain(others).collect();
+            let told =
+                cluster(&proto::ListMembersResponse { member_id: asked, members, ..Default::default() });
+            let line = told.lines().find(|line| line.contains("may lose")).unwrap();
+            assert!(line.ends_with(&format!("  {may_lose}")), "{line}");
+        };
+        tells([Some(0), Some(1)], 1, "1 of them");
+        tells([Some(0), Some(9)], 1, "0 more of them; no answer from m3");
+        tells([None, Some(0)], 1, "0 more of them; no answer from m2");
+        tells([Some(9), None], 1, "none: a majority is gone; no answer from m2, m3");
+        // Only the leader knows.
+        tells([None, None], 2, "1 of them");
     }
 
     #[test]

@@ -131,6 +131,7 @@ async fn without_a_certificate_of_the_cluster_nothing_is_heard() {
     assert_eq!(trio.facts().await, before);
     trio.go_on();
     assert!(outsider.ok(&["cluster", "members"]).contains("no cluster"));
+    await_log(&outsider, "invalid peer certificate").await;
 
     // The same bytes with a certificate of the cluster are heard, so it was the certificate.
     let insider = tls(pki.path(), Some((pki.path(), "kestrel")));
