@@ -63,7 +63,7 @@ pub fn inspect(dir: &Path, map_bytes: usize) -> Result<SnapshotContent, StateErr
 }
 
 impl StateWriter {
-    /// Replaces the whole state by a copy made with [`State::copy_to`]. The copy itself stays as it is. Views
+    /// Replaces the whole state by a copy made with [`State::copy_into`]. The copy itself stays as it is. Views
     /// that are open go on seeing the old state.
     ///
     /// # Errors

@@ -9,7 +9,8 @@ use rand::Rng;
 use tempfile::TempDir;
 
 use crate::faults::FaultyDisk;
-use crate::fixture::{Member, history, put_operation, random, settings, txn};
+use crate::fixture::{Member, history, put, put_operation, random, settings, txn};
+use crate::trio::until;
 
 /// How a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,5 +143,27 @@ async fn a_failed_sync_is_never_retried_and_stops_the_member() {
     let member = open(&dir, &FaultyDisk::new(), 1).await;
     let found = member.get("key").await.unwrap();
     assert!(found == "before" || found == "lost", "{found}");
+    member.node.shutdown().await;
+}
+
+#[tokio::test]
+async fn whoever_waits_when_a_sync_fails_is_told_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new();
+    let member = open(&dir, &disk, 0).await;
+    disk.hold_syncs(true);
+    let stats = member.node.stats();
+    let mut answers = Vec::new();
+    for n in 1..=8 {
+        let node = member.node.clone();
+        answers.push(tokio::spawn(async move { node.propose(put("key", &n.to_string())).await }));
+        until(|| stats.waiting.load(Ordering::SeqCst) == n).await;
+    }
+    disk.fail_syncs();
+    disk.hold_syncs(false);
+    for answer in answers {
+        let answer = answer.await.unwrap();
+        assert!(matches!(answer, Err(ProposeError::Broken(_))), "{answer:?}");
+    }
     member.node.shutdown().await;
 }
