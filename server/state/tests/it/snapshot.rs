@@ -5,7 +5,7 @@ use konsul_state::snapshot::{DATA, inspect};
 use konsul_state::store::{self, Origin};
 use konsul_state::{Payload, Revision};
 
-use crate::fixture::{Fixture, copy, options};
+use crate::fixture::{Fixture, copy, kv_txn, options, put};
 
 #[test]
 fn a_copy_is_the_state_and_replaces_another() {
@@ -40,4 +40,21 @@ fn a_copy_is_the_state_and_replaces_another() {
     drop((state, writer));
     let (_, writer, origin) = store::open(options(dir.path(), "boot")).unwrap();
     assert_eq!((origin, writer.hash().unwrap()), (Origin::Kept, content.hash));
+}
+
+#[test]
+fn a_retry_is_known_after_an_installation() {
+    let mut f = Fixture::new();
+    let mut once = f.command(kv_txn(vec![put("k", "once")]));
+    once.idempotency_key = "once".into();
+    let first = f.apply(once.clone());
+    f.put("k", "later");
+    let to = tempfile::tempdir().unwrap();
+    copy(&f.state, &to.path().join("copy"));
+
+    let mut other = Fixture::new();
+    other.writer.install(&to.path().join("copy")).unwrap();
+    (other.index, other.time_ms) = (f.index, f.time_ms);
+    assert_eq!(other.apply(once), first);
+    assert_eq!(other.get("k", None).as_deref(), Some("later"));
 }
