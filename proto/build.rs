@@ -3,7 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// Every file of the public API. A new service is one more line here.
-const PROTOS: [&str; 3] = ["konsul/v1/common.proto", "konsul/v1/kv.proto", "konsul/v1/admin.proto"];
+const PROTOS: [&str; 6] = [
+    "konsul/v1/common.proto",
+    "konsul/v1/kv.proto",
+    "konsul/v1/lease.proto",
+    "konsul/v1/lock.proto",
+    "konsul/v1/election.proto",
+    "konsul/v1/admin.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);

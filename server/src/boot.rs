@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use konsul_fronts::{Listener, Port, Probe, pages};
 use konsul_raft::{Node, PeerSettings, Recovery, Role, TlsFiles};
 use konsul_service::duties::Duties;
-use konsul_service::{About, Door, Hub, Parts};
+use konsul_service::{About, Door, Parts, Readers};
 use konsul_state::cluster::MemberRole;
 use konsul_state::propose::{BatchSink, Propose, Standing};
 use konsul_state::{Batch, Persistence, Revision};
@@ -29,7 +29,8 @@ use crate::telemetry::{Metrics, Sources};
 const MAP_ROOM_BYTES: u64 = 1 << 30;
 
 /// What `grpc.health.v1` is asked about: the server as a whole, and each service.
-const HEALTH_SERVICES: [&str; 3] = ["", "konsul.v1.KV", "konsul.v1.Admin"];
+const HEALTH_SERVICES: [&str; 6] =
+    ["", "konsul.v1.KV", "konsul.v1.Lease", "konsul.v1.Lock", "konsul.v1.Election", "konsul.v1.Admin"];
 
 /// Serves until a signal.
 pub(crate) async fn serve(settings: Settings, runtimes: Vec<Handle>) -> Result<(), Failure> {
@@ -60,7 +61,7 @@ pub(crate) async fn recover(settings: &Settings, listen: SocketAddr, go: bool) -
 /// Everything that is up, but for the listener.
 struct Server {
     node: Arc<Node>,
-    hub: Arc<Hub>,
+    readers: Arc<Readers>,
     duties: Duties,
     health: tonic_health::server::HealthReporter,
     watchdog: Arc<Watchdog>,
@@ -72,16 +73,21 @@ impl Server {
         let sink = Arc::new(LateSink::default());
         let (node, state) = Node::open(raft_settings(settings, bound)?, sink.clone()).await?;
         let node = Arc::new(node);
-        let hub = Hub::new(state.clone(), settings.limits.clone())?;
-        sink.hand_to(hub.clone());
-        let sources =
-            Sources { state: state.clone(), hub: hub.clone(), stats: node.stats(), propose: node.clone() };
+        let readers = Readers::new(state.clone(), settings.limits.clone())?;
+        sink.hand_to(readers.clone());
+        node.answer_with(readers.clone());
+        let sources = Sources {
+            state: state.clone(),
+            readers: readers.clone(),
+            stats: node.stats(),
+            propose: node.clone(),
+        };
         let metrics = Metrics::new(sources).map_err(|e| Failure::Setup(e.to_string()))?;
         let compacted = Arc::new(Notify::new());
         let parts = Parts {
             state: state.clone(),
             propose: node.clone(),
-            hub: hub.clone(),
+            readers: readers.clone(),
             limits: settings.limits.clone(),
             about: about(settings),
             compacted: compacted.clone(),
@@ -92,8 +98,8 @@ impl Server {
         let watchdog =
             Arc::new(Watchdog { metrics, propose: node.clone(), stopping: AtomicBool::new(false) });
         let port = Port::new(door, pages::router(watchdog.clone()));
-        let duties = Duties::start(state, node.clone(), &settings.limits, compacted);
-        Ok(Self { node, hub, duties, health, watchdog, port })
+        let duties = Duties::start(state, node.clone(), &readers, &settings.limits, compacted);
+        Ok(Self { node, readers, duties, health, watchdog, port })
     }
 
     async fn stop(mut self, stop: CancellationToken, serving: tokio::task::JoinHandle<()>) {
@@ -102,7 +108,7 @@ impl Server {
             self.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
         }
         // Streams end with UNAVAILABLE, so that their connections can end.
-        self.hub.stop();
+        self.readers.stop();
         stop.cancel();
         // Those of the health service end when what they tell of is gone, after they have told it.
         for service in HEALTH_SERVICES {
@@ -113,7 +119,7 @@ impl Server {
         }
         self.duties.stop().await;
         self.node.shutdown().await;
-        self.hub.stopped().await;
+        self.readers.hub.stopped().await;
     }
 }
 
@@ -177,28 +183,28 @@ impl Probe for Watchdog {
     }
 }
 
-/// Consensus publishes from its start on, and the hub needs the state that consensus opened. What is published before
-/// the hub is there is what recovery applies again; the hub begins after it.
+/// Consensus publishes from its start on, and its readers need the state that consensus opened. What is published before
+/// they are there is what recovery applies again; they begin after it.
 #[derive(Default)]
-struct LateSink(OnceLock<Arc<Hub>>);
+struct LateSink(OnceLock<Arc<Readers>>);
 
 impl LateSink {
-    fn hand_to(&self, hub: Arc<Hub>) {
+    fn hand_to(&self, readers: Arc<Readers>) {
         // Set once, here.
-        let _ = self.0.set(hub);
+        let _ = self.0.set(readers);
     }
 }
 
 impl BatchSink for LateSink {
     fn publish(&self, batches: &[Arc<Batch>]) {
-        if let Some(hub) = self.0.get() {
-            hub.publish(batches);
+        if let Some(readers) = self.0.get() {
+            readers.publish(batches);
         }
     }
 
     fn reset(&self, revision: Revision) {
-        if let Some(hub) = self.0.get() {
-            hub.reset(revision);
+        if let Some(readers) = self.0.get() {
+            readers.reset(revision);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use konsul_state::Outcome;
 use konsul_state::propose::ProposeError;
 use prost::Message;
@@ -12,7 +13,9 @@ use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use crate::answers::Answer;
-use crate::peer::pb::{ProposeRequest, ReadIndexRequest, Refusal, propose_response, refusal::Reason};
+use crate::peer::pb::{
+    AskRequest, ProposeRequest, ReadIndexRequest, Refusal, propose_response, refusal::Reason,
+};
 use crate::peer::{Lane, Links};
 use crate::types::{Group, Member};
 
@@ -77,6 +80,15 @@ impl Forward {
         let answered = asked.map_err(|_| ProposeError::NoLeader)?;
         let index = answered.map_err(|_| ProposeError::NoLeader)?.into_inner().index;
         self.catch_up(index).await.map_err(|()| ProposeError::NoLeader)
+    }
+
+    /// What the leader answers.
+    pub(crate) async fn ask(&self, leader: &Member, question: Bytes) -> Answer<Bytes> {
+        let mut peer =
+            self.links.to(&leader.peer_address, Lane::Control).map_err(|_| ProposeError::NoLeader)?;
+        let asked = tokio::time::timeout(LIMIT, peer.ask(AskRequest { question })).await;
+        let answered = asked.map_err(|_| ProposeError::NoLeader)?;
+        Ok(answered.map_err(|_| ProposeError::NoLeader)?.into_inner().answer)
     }
 
     async fn catch_up(&self, index: u64) -> Result<(), ()> {

@@ -40,6 +40,12 @@ impl Leadership {
         }
     }
 
+    /// The term in which this member leads, as far as it knows; `None` if it does not.
+    pub(crate) fn term_as_leader(&self) -> Option<u64> {
+        let metrics = self.metrics.borrow_watched();
+        (metrics.current_leader == Some(self.me)).then(|| metrics.vote.leader_id().term)
+    }
+
     /// Returns when something about it may have changed; never once consensus has stopped.
     pub(crate) async fn changed(&mut self) {
         if self.metrics.changed().await.is_err() {

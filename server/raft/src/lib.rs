@@ -20,6 +20,7 @@
 //! - `snapshots`: snapshots on disk. `copy`: writing one without disturbing. `keeper`: when they are made, and the log purged.
 //! - `space`: what may be written when space is short. `health`: whether this member may serve.
 //! - `peer`: how members speak to each other. [`net`]: the network underneath it. `leadership`: who leads. `forward`: the way to the leader.
+//!   `asks`: what the leader knows that no log has.
 //! - `cluster`: making a cluster and changing it. `identity`: who this member is.
 //! - `types`: openraft's types, and their bytes.
 //!
@@ -29,6 +30,7 @@
 
 mod answers;
 mod apply;
+mod asks;
 mod cluster;
 mod copy;
 mod data_dir;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use konsul_state::cluster::{self, MemberRole};
 use konsul_state::command::FORMAT;
-use konsul_state::propose::{BatchSink, Changing, Proposal, Propose, ProposeError, Standing};
+use konsul_state::propose::{BatchSink, Changing, LeaderDesk, Proposal, Propose, ProposeError, Standing};
 use konsul_state::{Command, Durability, Outcome, State};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, Instant, RaftMetrics, SnapshotPolicy};
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 use crate::answers::Desks;
 use crate::apply::{Applier, Growth};
+use crate::asks::Asks;
 use crate::cluster::{Agreement, Contact, Forming, Manager, Steward, describe, format_of, runs_elsewhere};
 use crate::copy::Pace;
 use crate::data_dir::DataDir;
@@ -57,6 +59,7 @@ pub struct Node {
     raft: Raft,
     proposer: Arc<Proposer>,
     reads: Arc<Reads>,
+    asks: Arc<Asks>,
     leadership: Leadership,
     manager: Arc<Manager>,
     /// None for a server without peers.
@@ -205,6 +208,7 @@ impl Node {
             Arc::new(Proposer::new(limits, desks.clone(), space.clone(), health.clone(), stats.clone()));
         let (reads, asked) = Reads::new(limits.waiting_reads, health.clone(), stats.clone());
         reads.go(Way { raft: raft.clone(), leadership: leadership.clone(), forward: forward.clone() });
+        let asks = Arc::new(Asks::new(leadership.clone(), reads.clone(), forward.clone()));
         let manager = Arc::new(Manager {
             identity: identity.clone(),
             raft: raft.clone(),
@@ -260,6 +264,7 @@ impl Node {
                 raft: raft.clone(),
                 proposer: proposer.clone(),
                 reads: reads.clone(),
+                asks: asks.clone(),
                 leadership: leadership.clone(),
                 applied: applied_here.clone(),
                 snapshots,
@@ -298,6 +303,7 @@ impl Node {
             raft,
             proposer,
             reads,
+            asks,
             leadership,
             manager,
             forming: formed,
@@ -347,6 +353,11 @@ impl Node {
             "everything in the log is applied",
         );
         ready.await.map(|_| ()).map_err(|e| failed(&e))
+    }
+
+    /// Says who answers what members ask their leader, when this one leads; once. Until then it leads without an answer.
+    pub fn answer_with(&self, desk: Arc<dyn LeaderDesk>) {
+        self.asks.answer_with(desk);
     }
 
     /// Numbers about this member.
@@ -452,6 +463,10 @@ impl Propose for Node {
 
     fn read_barrier(&self) -> Proposal<'_, ()> {
         Box::pin(self.reads.barrier())
+    }
+
+    fn ask_leader(&self, question: Bytes) -> Proposal<'_, Bytes> {
+        Box::pin(self.asks.ask(question))
     }
 
     fn unfit(&self) -> Option<ProposeError> {

@@ -162,15 +162,23 @@ fn level(free: u64, reserve: u64) -> u8 {
     }
 }
 
-/// Whether a Command only deletes, so that it leaves more space than it takes, if not at once.
+/// Whether a Command only deletes or gives up, so that it leaves more space than it takes, if not at once.
 fn frees_space(command: &Command) -> bool {
     match &command.op {
-        Some(Op::Compact(_) | Op::TrimHistory(_)) => true,
+        Some(
+            Op::Compact(_)
+            | Op::TrimHistory(_)
+            | Op::LeaseRevoke(_)
+            | Op::LeaseExpire(_)
+            | Op::LockRelease(_)
+            | Op::LockCancel(_)
+            | Op::LockResume(_),
+        ) => true,
         Some(Op::Kv(txn)) => {
             let mut operations =
                 txn.then.iter().chain(&txn.otherwise).filter_map(|o| o.op.as_ref()).peekable();
             operations.peek().is_some() && !operations.any(|op| matches!(op, kv_operation::Op::Put(_)))
         }
-        None => false,
+        Some(Op::LeaseGrant(_) | Op::LockAcquire(_) | Op::LockSetValue(_)) | None => false,
     }
 }

@@ -12,7 +12,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use konsul_proto::v1::kv_client::KvClient;
 use konsul_proto::v1::{GetRequest, PutRequest, WatchRequest, WatchTarget, watch_target};
-use konsul_service::{About, Door, Hub, Limits, Parts};
+use konsul_service::{About, Door, Limits, Parts, Readers};
 use konsul_state::propose::Solo;
 use konsul_state::{Durability, Persistence, StoreOptions};
 use tokio::net::TcpListener;
@@ -66,11 +66,11 @@ fn serve(limits: Limits, tell: Sender<(SocketAddr, String)>) -> Result<(), Failu
         boot_id: String::new(),
     };
     let (state, writer, _) = konsul_state::store::open(options)?;
-    let hub = Hub::new(state.clone(), limits.clone())?;
+    let readers = Readers::new(state.clone(), limits.clone())?;
     let parts = Parts {
-        propose: Arc::new(Solo::new(state.clone(), writer, hub.clone())),
+        propose: Arc::new(Solo::new(state.clone(), writer, readers.clone())),
         state,
-        hub,
+        readers,
         limits,
         about: About { version: String::new(), persistence: "memory" },
         compacted: Arc::new(Notify::new()),

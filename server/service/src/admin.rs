@@ -55,7 +55,7 @@ impl AdminService {
             store_max_bytes: core.limits.max_store_bytes,
             log_bytes: standing.log_bytes,
             entries: view.entries()?,
-            watch_streams: core.hub.stats().streams as u64,
+            watch_streams: core.readers.hub.stats().streams as u64,
             start_time: Some(convert::timestamp(u64::try_from(started_at.as_millis()).unwrap_or(u64::MAX))),
             uptime: prost_types::Duration::try_from(self.started.elapsed()).ok(),
             persistence: self.about.persistence.to_owned(),

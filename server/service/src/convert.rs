@@ -2,7 +2,7 @@
 
 use konsul_proto::v1;
 use konsul_state::command::{KvEntry, KvRecord};
-use prost_types::Timestamp;
+use prost_types::{Duration, Timestamp};
 
 /// An entry as the API shows it.
 pub(crate) fn entry(key: String, record: KvRecord) -> v1::Entry {
@@ -15,6 +15,7 @@ pub(crate) fn entry(key: String, record: KvRecord) -> v1::Entry {
         flags: record.flags,
         content_type: record.content_type,
         update_time: Some(timestamp(record.update_time_ms)),
+        lease: record.lease,
     }
 }
 
@@ -29,4 +30,9 @@ pub(crate) fn timestamp(ms: u64) -> Timestamp {
     // Below 1,000,000,000.
     let nanos = (ms % 1000) as i32 * 1_000_000;
     Timestamp { seconds, nanos }
+}
+
+/// Milliseconds of time as the API shows them.
+pub(crate) fn duration_ms(ms: u64) -> Option<Duration> {
+    Duration::try_from(std::time::Duration::from_millis(ms)).ok()
 }

@@ -16,13 +16,16 @@ use crate::caller::Caller;
 use crate::error::ServiceError;
 use crate::limits::{self, Limits};
 use crate::parse;
-use crate::watch::Hub;
+use crate::readers::Readers;
+
+/// What a write of small rows comes to, history included.
+const SMALL_BYTES: u64 = 512;
 
 /// What the services share.
 pub(crate) struct Core {
     pub(crate) state: State,
     pub(crate) propose: Arc<dyn Propose>,
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) readers: Arc<Readers>,
     pub(crate) limits: Limits,
     /// Told after each compaction, so that its rows are reclaimed soon.
     pub(crate) compacted: Arc<Notify>,
@@ -42,18 +45,28 @@ impl Writer {
         let idempotency_key = parse::idempotency_key(request.metadata())?;
         Ok(Self { caller: Caller::of(request.extensions()), idempotency_key })
     }
+
+    /// Nobody: the server itself, for somebody who has gone.
+    pub(crate) fn nobody() -> Self {
+        Self { caller: Caller::nobody(), idempotency_key: String::new() }
+    }
+
+    /// The same without an idempotency key.
+    pub(crate) fn without_key(self) -> Self {
+        Self { idempotency_key: String::new(), ..self }
+    }
 }
 
 impl Core {
     pub(crate) fn new(
         state: State,
         propose: Arc<dyn Propose>,
-        hub: Arc<Hub>,
+        readers: Arc<Readers>,
         limits: Limits,
         compacted: Arc<Notify>,
     ) -> Self {
         // The first write measures the store.
-        Self { state, propose, hub, limits, compacted, unmeasured_bytes: AtomicU64::new(u64::MAX / 2) }
+        Self { state, propose, readers, limits, compacted, unmeasured_bytes: AtomicU64::new(u64::MAX / 2) }
     }
 
     /// A view that is as fresh as asked for, and has `pinned` if the read goes on from an earlier page.
@@ -81,7 +94,7 @@ impl Core {
             Err(_) => return Err(ServiceError::field("read.consistency", "must be a value of Consistency")),
         }
         let least = Revision(read.min_revision).max(pinned.unwrap_or_default());
-        if least > self.hub.revision() && least > self.state.view()?.revision() {
+        if least > self.readers.hub.revision() && least > self.state.view()?.revision() {
             self.await_revision(least).await?;
         }
         Ok(self.state.view()?)
@@ -98,23 +111,33 @@ impl Core {
     }
 
     async fn await_revision(&self, revision: Revision) -> Result<(), ServiceError> {
-        let current = self.hub.revision();
+        let current = self.readers.hub.revision();
         if revision.0.saturating_sub(current.0) > limits::REVISIONS_AHEAD {
             return Err(ServiceError::Future { revision, current });
         }
-        self.hub.applied(revision).await
+        self.readers.hub.applied(revision).await
     }
 
     /// Has a write carried out. A refusal comes back as an error.
     pub(crate) async fn write(&self, writer: Writer, op: Op) -> Result<Outcome, ServiceError> {
-        if let Op::Kv(txn) = &op {
-            self.check_room(txn, &writer)?;
-        }
+        let random = if needs_random(&op) { rand::random() } else { 0 };
+        self.write_with(writer, op, random).await
+    }
+
+    /// The same, with a random value that the caller has drawn.
+    pub(crate) async fn write_with(
+        &self,
+        writer: Writer,
+        op: Op,
+        random: u64,
+    ) -> Result<Outcome, ServiceError> {
+        self.check_room(&op, &writer)?;
         let command = Command {
             format: self.propose.format(),
             time_ms: now_ms(),
             caller: writer.caller.into_name(),
             idempotency_key: writer.idempotency_key,
+            random,
             op: Some(op),
         };
         let mut outcome = self.propose.propose(command).await?;
@@ -129,8 +152,8 @@ impl Core {
     /// Refuses a write that grows a full store. The store is measured again after every so many bytes were
     /// accepted, and before every write while it is full, so that it opens by itself. A retry of what was carried out
     /// adds nothing and gets its outcome.
-    fn check_room(&self, txn: &command::KvTxn, writer: &Writer) -> Result<(), ServiceError> {
-        let Some(bytes) = growth(txn) else { return Ok(()) };
+    fn check_room(&self, op: &Op, writer: &Writer) -> Result<(), ServiceError> {
+        let Some(bytes) = growth(op) else { return Ok(()) };
         let limit = self.limits.max_store_bytes;
         let measure_after = (limit / 1024).clamp(4 << 10, 1 << 20);
         if self.unmeasured_bytes.fetch_add(bytes, Ordering::Relaxed) < measure_after {
@@ -150,9 +173,35 @@ impl Core {
     }
 }
 
+/// Whether applying it takes an id out of the Command's random value.
+fn needs_random(op: &Op) -> bool {
+    let has_ttl = |operation: &command::KvOperation| matches!(&operation.op, Some(command::kv_operation::Op::Put(put)) if put.ttl_ms > 0);
+    match op {
+        Op::Kv(txn) => txn.then.iter().chain(&txn.otherwise).any(has_ttl),
+        Op::LeaseGrant(grant) => grant.id == 0,
+        _ => false,
+    }
+}
+
 /// Bytes that a write may add to the store: each value is kept with its entry and in history. `None` if it
 /// puts nothing.
-fn growth(txn: &command::KvTxn) -> Option<u64> {
+fn growth(op: &Op) -> Option<u64> {
+    match op {
+        Op::Kv(txn) => txn_growth(txn),
+        Op::LeaseGrant(_) => Some(SMALL_BYTES),
+        Op::LockAcquire(acquire) => Some(SMALL_BYTES + 2 * acquire.value.len() as u64),
+        Op::LockSetValue(set) => Some(SMALL_BYTES + 2 * set.value.len() as u64),
+        Op::Compact(_)
+        | Op::TrimHistory(_)
+        | Op::LeaseRevoke(_)
+        | Op::LeaseExpire(_)
+        | Op::LockRelease(_)
+        | Op::LockCancel(_)
+        | Op::LockResume(_) => None,
+    }
+}
+
+fn txn_growth(txn: &command::KvTxn) -> Option<u64> {
     let put_bytes = |operation: &command::KvOperation| match &operation.op {
         Some(command::kv_operation::Op::Put(put)) => Some(2 * (put.key.len() + put.value.len()) as u64 + 256),
         _ => None,

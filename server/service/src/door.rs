@@ -11,7 +11,10 @@ use std::time::Instant;
 
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame};
-use konsul_proto::v1::{WatchRequest, admin_server::AdminServer, kv_server::KvServer};
+use konsul_proto::v1::{
+    WatchRequest, admin_server::AdminServer, election_server::ElectionServer, kv_server::KvServer,
+    lease_server::LeaseServer, lock_server::LockServer,
+};
 use konsul_state::State;
 use konsul_state::propose::Propose;
 use tokio::sync::Notify;
@@ -29,9 +32,12 @@ use crate::core::Core;
 pub use crate::deadline::Deadline;
 use crate::error::ServiceError;
 use crate::kv::KvService;
+use crate::lease::LeaseService;
 use crate::limits::Limits;
+use crate::lock::{ElectionService, LockService};
 use crate::observe::{CallObserver, Method, method};
-use crate::watch::{EncodedMessage, EncodedStream, Hub, WatchCodec};
+use crate::readers::Readers;
+use crate::watch::{EncodedMessage, EncodedStream, WatchCodec};
 
 /// Compressions that are accepted, and used for answers to callers that accept them.
 const ENCODINGS: [CompressionEncoding; 2] = [CompressionEncoding::Gzip, CompressionEncoding::Zstd];
@@ -48,8 +54,8 @@ pub struct Parts {
     pub state: State,
     /// Consensus, to write through.
     pub propose: Arc<dyn Propose>,
-    /// The hub that consensus publishes to.
-    pub hub: Arc<Hub>,
+    /// The readers that consensus publishes to.
+    pub readers: Arc<Readers>,
     /// The bounds of everything.
     pub limits: Limits,
     /// What the member says of itself.
@@ -82,20 +88,32 @@ impl Door {
     /// # Errors
     /// When a descriptor set that is compiled in is malformed.
     pub async fn new(parts: Parts) -> Result<(Self, HealthReporter), tonic_reflection::server::Error> {
-        let Parts { state, propose, hub, limits, about, compacted, observer } = parts;
+        let Parts { state, propose, readers, limits, about, compacted, observer } = parts;
         let request_bytes = limits.request_bytes();
-        let core = Arc::new(Core::new(state, propose, hub, limits, compacted));
+        let core = Arc::new(Core::new(state, propose, readers, limits, compacted));
         let watch = KvService::new(Arc::clone(&core));
         let mut kv = KvServer::new(watch.clone()).max_decoding_message_size(request_bytes);
+        let mut lease = LeaseServer::new(LeaseService::new(Arc::clone(&core)));
+        let mut lock = LockServer::new(LockService::new(Arc::clone(&core)));
+        let mut election = ElectionServer::new(ElectionService::new(Arc::clone(&core)));
         let mut admin = AdminServer::new(AdminService::new(core, about));
         for encoding in ENCODINGS {
             kv = kv.accept_compressed(encoding).send_compressed(encoding);
+            lease = lease.accept_compressed(encoding).send_compressed(encoding);
+            lock = lock.accept_compressed(encoding).send_compressed(encoding);
+            election = election.accept_compressed(encoding).send_compressed(encoding);
             admin = admin.accept_compressed(encoding).send_compressed(encoding);
         }
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<KvServer<KvService>>().await;
+        health.set_serving::<LeaseServer<LeaseService>>().await;
+        health.set_serving::<LockServer<LockService>>().await;
+        health.set_serving::<ElectionServer<ElectionService>>().await;
         health.set_serving::<AdminServer<AdminService>>().await;
         let others = Routes::new(admin)
+            .add_service(lease)
+            .add_service(lock)
+            .add_service(election)
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)

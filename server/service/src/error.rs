@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use konsul_state::cluster::ChangeError;
-use konsul_state::command::{self, refusal::Reason};
+use konsul_state::command::{self, LockKind, refusal::Reason};
 use konsul_state::propose::ProposeError;
-use konsul_state::{ReadError, Revision, StateError};
+use konsul_state::{LeaseId, ReadError, Revision, StateError};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -105,6 +105,63 @@ pub enum ServiceError {
         /// The limit.
         limit: u64,
     },
+    /// There is no such lease.
+    #[error("lease {0} does not exist: it has expired, was revoked, or never was")]
+    LeaseNotFound(LeaseId),
+    /// There is a lease of this id.
+    #[error("lease {0} exists: revoke it first, or let the server pick an id")]
+    LeaseExists(LeaseId),
+    /// A lease has as much bound to it as can be ended at once.
+    #[error("lease {id} has {max_keys} keys or {max_bytes} bytes bound to it already: use another lease")]
+    LeaseFull {
+        /// The lease.
+        id: LeaseId,
+        /// Most keys.
+        max_keys: u64,
+        /// Most bytes.
+        max_bytes: u64,
+    },
+    /// What only a leader may do was done by one that is none any more.
+    #[error("the leader changed: try again")]
+    Deposed,
+    /// A lock or an election is not held by whoever says so.
+    #[error("{what} {name:?} is not held under this lease and token ({token})")]
+    LockNotHeld {
+        /// Whether it is a lock or an election.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The token that was given.
+        token: u64,
+    },
+    /// A lock is in use with another limit.
+    #[error("lock {name:?} is in use with limit {limit}: all who claim it must say the same")]
+    LockLimitDiffers {
+        /// Its name.
+        name: String,
+        /// Its limit.
+        limit: u32,
+    },
+    /// A lease has a claim on the lock in another mode.
+    #[error("this lease has lock {name:?} in another mode: unlock it first, or use another lease")]
+    LockModeDiffers {
+        /// Its name.
+        name: String,
+    },
+    /// A lock has as many claims as it may have.
+    #[error("lock {name:?} has {max_claims} claims already")]
+    LockFull {
+        /// Its name.
+        name: String,
+        /// Most claims.
+        max_claims: u64,
+    },
+    /// A later call of the same lease waits for the lock.
+    #[error("a later call under the same lease waits for this lock now")]
+    ClaimTakenOver,
+    /// The claim ended while it waited.
+    #[error("the claim ended while it waited: its lease expired, or it was given up elsewhere")]
+    ClaimLost,
     /// Too many of something at the same time.
     #[error("this member has its limit of {limit} {what} already: try again later or on another member")]
     TooMany {
@@ -170,8 +227,8 @@ impl ServiceError {
     /// The one map from refusals to what the wire carries.
     fn shape(&self) -> Shape {
         use Code::{
-            DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound, OutOfRange,
-            ResourceExhausted, Unavailable,
+            Aborted, AlreadyExists, DataLoss, DeadlineExceeded, FailedPrecondition, Internal,
+            InvalidArgument, NotFound, OutOfRange, ResourceExhausted, Unavailable,
         };
         match self {
             Self::InvalidField { field, problem } => {
@@ -212,6 +269,28 @@ impl ServiceError {
                 .retry(5_000)
                 .with("used", used)
                 .with("limit", limit),
+            Self::LeaseNotFound(id) => Shape::new(NotFound, "LEASE_NOT_FOUND").with("lease", id),
+            Self::LeaseExists(id) => Shape::new(AlreadyExists, "LEASE_EXISTS").with("lease", id),
+            Self::LeaseFull { id, max_keys, max_bytes } => Shape::new(ResourceExhausted, "LEASE_FULL")
+                .with("lease", id)
+                .with("limit_keys", max_keys)
+                .with("limit_bytes", max_bytes),
+            Self::Deposed => Shape::new(Unavailable, "NO_LEADER").retry(100),
+            Self::LockNotHeld { name, .. } => {
+                Shape::new(FailedPrecondition, "LOCK_NOT_HELD").with("name", name)
+            }
+            Self::LockLimitDiffers { name, limit } => {
+                Shape::new(FailedPrecondition, "LOCK_LIMIT_DIFFERS").with("name", name).with("limit", limit)
+            }
+            Self::LockModeDiffers { name } => {
+                Shape::new(FailedPrecondition, "LOCK_MODE_DIFFERS").with("name", name)
+            }
+            Self::LockFull { name, max_claims } => Shape::new(ResourceExhausted, "LOCK_FULL")
+                .retry(1_000)
+                .with("name", name)
+                .with("limit", max_claims),
+            Self::ClaimTakenOver => Shape::new(Aborted, "CLAIM_TAKEN_OVER"),
+            Self::ClaimLost => Shape::new(FailedPrecondition, "CLAIM_LOST"),
             Self::TooMany { reason, limit, .. } => {
                 Shape::new(ResourceExhausted, reason).retry(1_000).with("limit", limit)
             }
@@ -345,6 +424,22 @@ impl From<command::Refusal> for ServiceError {
             }
             Some(Reason::IdempotencyKeyReused(_)) => Self::IdempotencyKeyReused,
             Some(Reason::UnknownFormat(r)) => Self::UnknownFormat { format: r.format },
+            Some(Reason::LeaseExists(r)) => Self::LeaseExists(LeaseId(r.id)),
+            Some(Reason::LeaseNotFound(r)) => Self::LeaseNotFound(LeaseId(r.id)),
+            Some(Reason::LeaseFull(r)) => {
+                Self::LeaseFull { id: LeaseId(r.id), max_keys: r.max_keys, max_bytes: r.max_bytes }
+            }
+            Some(Reason::Deposed(_)) => Self::Deposed,
+            Some(Reason::LockNotHeld(r)) => {
+                let what = match r.kind() {
+                    LockKind::Lock => "lock",
+                    LockKind::Election => "election",
+                };
+                Self::LockNotHeld { what, name: r.name, token: r.token }
+            }
+            Some(Reason::LockLimitDiffers(r)) => Self::LockLimitDiffers { name: r.name, limit: r.limit },
+            Some(Reason::LockModeDiffers(r)) => Self::LockModeDiffers { name: r.name },
+            Some(Reason::LockFull(r)) => Self::LockFull { name: r.name, max_claims: r.max_claims },
             None => Self::UnexpectedOutcome,
         }
     }

@@ -6,10 +6,11 @@
 //! - [`door`]: all services behind the common layers; every front's calls come in there.
 //! - [`error`]: why calls are refused, and the one map from that to statuses.
 //! - [`limits`]: every bound by name.
-//! - `kv`, `admin`: the services. `core` has what they share, `caller` who calls, `deadline` for how long.
+//! - `kv`, `lease`, `lock`, `admin`: the services. `core` has what they share, `caller` who calls, `deadline` for how long.
 //! - `parse`, `convert`, `page_token`: from the API's messages to the state's types and back.
 //! - [`watch`]: the hub, and streams of changes.
-//! - [`duties`]: what the leader does unasked: keeping history within its bounds.
+//! - `readers`: all that follows the stream of committed changes.
+//! - [`duties`]: what the leader does unasked: keeping history within its bounds, ending leases.
 //! - [`observe`]: what can be seen of calls from outside.
 
 mod admin;
@@ -18,8 +19,11 @@ mod convert;
 mod core;
 mod deadline;
 mod kv;
+mod lease;
+mod lock;
 mod page_token;
 mod parse;
+mod readers;
 
 pub mod door;
 pub mod duties;
@@ -33,4 +37,5 @@ pub use caller::Caller;
 pub use door::{Deadline, Door, Parts};
 pub use error::ServiceError;
 pub use limits::Limits;
+pub use readers::Readers;
 pub use watch::{Hub, WatchStats};

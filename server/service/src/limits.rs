@@ -37,6 +37,22 @@ pub const JOIN_ADDRESSES: usize = 64;
 pub const WATCH_TARGETS: usize = 1_000;
 /// Shortest and longest interval of progress messages.
 pub const PROGRESS_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+/// Shortest and longest time to live of a lease, and of a key that has one.
+pub const LEASE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
+/// Most bytes of what a lease's holder says of itself.
+pub const LEASE_HOLDER_BYTES: usize = 256;
+/// Most leases of one refresh.
+pub const REFRESH_LEASES: usize = 10_000;
+/// Most keys that a lease is shown with.
+pub const LEASE_KEYS: usize = 1_000;
+/// Greatest limit of a lock: how many may hold it at a time.
+pub const LOCK_LIMIT: u32 = 10_000;
+/// Shortest and longest `lock_delay`.
+pub const LOCK_DELAY: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(60));
+/// Most claims that a lock is shown with.
+pub const LOCK_CLAIMS: usize = 1_000;
+/// Most bytes of a claim's value.
+pub const CLAIM_VALUE_BYTES: usize = 4 << 10;
 /// Shortest and longest `max_staleness`.
 pub const STALENESS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
 /// Greatest value of [`Limits::max_value_bytes`].
@@ -65,6 +81,8 @@ pub struct Limits {
     pub max_store_bytes: u64,
     /// Most reads that wait at a time for a `min_revision`. Default 10,000.
     pub max_waiting_reads: usize,
+    /// Most calls that wait at a time for a lock or an election, or observe one. Default 100,000.
+    pub max_waiting_locks: usize,
     /// Most watch streams of this member. Default 100,000.
     pub max_watch_streams: usize,
     /// Most targets of all watch streams of this member. Default 1,000,000.
@@ -94,6 +112,7 @@ impl Default for Limits {
             max_request_bytes: 4 << 20,
             max_store_bytes: 8 << 30,
             max_waiting_reads: 10_000,
+            max_waiting_locks: 100_000,
             max_watch_streams: 100_000,
             max_watch_targets: 1_000_000,
             watch_ring_bytes: 16 << 20,

@@ -54,6 +54,19 @@ impl PageToken {
         Self { revision: revision.0, request, after: Some(After::Version(last.0)) }
     }
 
+    /// The token of a listing of names.
+    pub(crate) fn of_names(revision: Revision, request: u64, last: String) -> Self {
+        Self { revision: revision.0, request, after: Some(After::Key(last)) }
+    }
+
+    /// The last name of the page before.
+    pub(crate) fn into_name(self) -> Result<String, ServiceError> {
+        match self.after {
+            Some(After::Key(name)) => Ok(name),
+            Some(After::Folder(_) | After::Version(_)) | None => Err(ServiceError::InvalidPageToken),
+        }
+    }
+
     /// The revision that the first page was of.
     pub(crate) fn revision(&self) -> Revision {
         Revision(self.revision)

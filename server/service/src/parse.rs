@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use konsul_proto::v1;
-use konsul_state::command::{KeySpan, KvPrecondition};
+use konsul_state::command::{Fence, KeySpan, KvPrecondition, LockKind};
 use konsul_state::ids::NameError;
 use konsul_state::view::Direction;
-use konsul_state::{Key, Namespace, Revision};
+use konsul_state::{Key, LeaseId, Namespace, Revision};
 use tonic::metadata::MetadataMap;
 
 use crate::error::ServiceError;
@@ -101,8 +101,47 @@ pub(crate) fn precondition(
     if let Some(value) = &wanted.value {
         check_value(&format!("{path}precondition."), value, limits)?;
     }
-    let v1::Precondition { exists, mod_revision, version, value } = wanted;
-    Ok(Some(KvPrecondition { exists, mod_revision, version, value }))
+    let v1::Precondition { exists, mod_revision, version, value, lease, fence } = wanted;
+    let fence = fence.map(|f| self::fence(&format!("{path}precondition.fence."), f)).transpose()?;
+    Ok(Some(KvPrecondition { exists, mod_revision, version, value, lease, fence }))
+}
+
+fn fence(path: &str, fence: v1::Fence) -> Result<Fence, ServiceError> {
+    use v1::fence::Held;
+    let (kind, field, name) = match fence.held {
+        None => return Err(ServiceError::field(format!("{path}held"), "must be a lock or an election")),
+        Some(Held::Lock(name)) => (LockKind::Lock, "lock", name),
+        Some(Held::Election(name)) => (LockKind::Election, "election", name),
+    };
+    Key::check(&name).map_err(|e| name_error(&format!("{path}{field}"), e))?;
+    Ok(Fence { kind: kind.into(), name, token: fence.token })
+}
+
+/// The id of a lease.
+pub(crate) fn lease(field: &str, id: u64) -> Result<LeaseId, ServiceError> {
+    match (1..=LeaseId::MAX).contains(&id) {
+        true => Ok(LeaseId(id)),
+        false => Err(ServiceError::field(field, "must be the id of a lease, 1 to 2^63-1")),
+    }
+}
+
+/// A time to live, in ms.
+pub(crate) fn ttl_ms(field: &str, ttl: &prost_types::Duration) -> Result<u64, ServiceError> {
+    Ok(duration(field, ttl, limits::LEASE_TTL)?.as_millis() as u64)
+}
+
+/// What a put binds its key to: a lease, or one of its own for a time in ms.
+pub(crate) fn binding(
+    path: &str,
+    id: u64,
+    ttl: Option<&prost_types::Duration>,
+) -> Result<(u64, u64), ServiceError> {
+    match (id, ttl) {
+        (0, None) => Ok((0, 0)),
+        (0, Some(ttl)) => Ok((0, ttl_ms(&format!("{path}ttl"), ttl)?)),
+        (_, Some(_)) => Err(ServiceError::field(format!("{path}ttl"), "must be unset together with lease")),
+        (id, None) => Ok((lease(&format!("{path}lease"), id)?.0, 0)),
+    }
 }
 
 /// A page size; 0 is the default.

@@ -299,6 +299,12 @@ pub const SETTINGS: &[Setting] = &[
         1..=10_000_000
     ),
     plain!(
+        "limits.max_waiting_locks",
+        limits.max_waiting_locks,
+        "Most calls that wait at a time for a lock or an election, or observe one.",
+        1..=10_000_000
+    ),
+    plain!(
         "limits.max_watch_streams",
         limits.max_watch_streams,
         "Most watch streams of this member.",

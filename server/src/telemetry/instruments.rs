@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use konsul_raft::Stats;
-use konsul_service::Hub;
 use konsul_service::observe::CallObserver;
+use konsul_service::{Hub, Readers};
 use konsul_state::State;
 use konsul_state::propose::Propose;
 use opentelemetry::KeyValue;
@@ -22,8 +22,8 @@ use super::process;
 pub(crate) struct Sources {
     /// The state.
     pub(crate) state: State,
-    /// The watch hub.
-    pub(crate) hub: Arc<Hub>,
+    /// The readers of the stream of changes.
+    pub(crate) readers: Arc<Readers>,
     /// The log and the proposer.
     pub(crate) stats: Arc<Stats>,
     /// Consensus.
@@ -63,7 +63,8 @@ impl Metrics {
         observe_calls(&meter, &calls);
         observe_process(&meter);
         observe_state(&meter, &sources);
-        observe_watches(&meter, &sources.hub);
+        observe_watches(&meter, &sources.readers.hub);
+        observe_coordination(&meter, &sources.readers);
         observe_raft(&meter, &sources);
         register_histograms(&registry, &calls, &sources.stats).map_err(|e| failed(&e))?;
         Ok(Self { registry, calls, _provider: provider })
@@ -210,6 +211,25 @@ fn observe_watches(meter: &Meter, hub: &Arc<Hub>) {
     );
     gauge(meter, "konsul_watch_ring_bytes", "Recent changes kept in memory", of_hub(|s| s.ring_bytes as u64));
     counter(meter, "konsul_watch_events", "Events sent to watchers", of_hub(|s| s.events_sent));
+}
+
+fn observe_coordination(meter: &Meter, readers: &Arc<Readers>) {
+    let of_readers = |read: fn(&Readers) -> usize| {
+        let readers = readers.clone();
+        move || read(&readers) as u64
+    };
+    gauge(
+        meter,
+        "konsul_leases",
+        "Leases that this member looks after as leader",
+        of_readers(Readers::leases),
+    );
+    gauge(
+        meter,
+        "konsul_lock_waiters",
+        "Calls that wait for a lock or an election, or observe one",
+        of_readers(Readers::waiting_for_locks),
+    );
 }
 
 fn observe_raft(meter: &Meter, sources: &Sources) {

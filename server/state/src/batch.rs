@@ -1,7 +1,7 @@
 //! What one revision changed, as it is recorded, published and replayed to watchers.
 
-use crate::command::KvRecord;
-use crate::ids::{Key, Namespace, Revision};
+use crate::command::{ClaimRecord, KvRecord, LeaseRecord, LockRecord};
+use crate::ids::{Key, LeaseId, LockId, Namespace, Revision};
 
 /// All changes of one revision, in the order they were made.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,23 @@ pub struct Batch {
 pub enum Change {
     /// A KV entry was written or deleted.
     Kv(KvChange),
+    /// A lease was made or ended.
+    Lease(LeaseChange),
+    /// A lock's claims changed in number, or it is held back.
+    Lock(LockChange),
+    /// A claim on a lock was made, granted, renewed or given up.
+    Claim(ClaimChange),
+}
+
+impl Change {
+    /// The change, if it is one of a KV entry.
+    #[must_use]
+    pub fn kv(&self) -> Option<&KvChange> {
+        match self {
+            Self::Kv(change) => Some(change),
+            Self::Lease(_) | Self::Lock(_) | Self::Claim(_) => None,
+        }
+    }
 }
 
 /// A KV entry before and after; one of them is there.
@@ -34,4 +51,41 @@ pub struct KvChange {
     pub before: Option<KvRecord>,
     /// The entry after; `None` if the change deleted it.
     pub after: Option<KvRecord>,
+}
+
+/// A lease before and after; one of them is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeaseChange {
+    /// The lease's namespace.
+    pub namespace: Namespace,
+    /// Its id.
+    pub id: LeaseId,
+    /// The lease before; `None` if it was made.
+    pub before: Option<LeaseRecord>,
+    /// The lease after; `None` if it ended.
+    pub after: Option<LeaseRecord>,
+}
+
+/// A lock before and after; one of them is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LockChange {
+    /// Which lock.
+    pub lock: LockId,
+    /// The lock before; `None` if it was free.
+    pub before: Option<LockRecord>,
+    /// The lock after; `None` if it is free.
+    pub after: Option<LockRecord>,
+}
+
+/// A claim before and after; one of them is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimChange {
+    /// On which lock.
+    pub lock: LockId,
+    /// The claim's token.
+    pub token: u64,
+    /// The claim before; `None` if it was made.
+    pub before: Option<ClaimRecord>,
+    /// The claim after; `None` if it was given up.
+    pub after: Option<ClaimRecord>,
 }

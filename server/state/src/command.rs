@@ -18,6 +18,9 @@ pub const MAX_RESULT_KEYS: u64 = 1_000;
 /// they fit into the 4 MiB that gRPC clients accept by default.
 pub const MAX_RESULT_BYTES: u64 = 2 << 20;
 
+/// Most claims on a lock, held and waiting.
+pub const MAX_CLAIMS: u64 = 10_000;
+
 impl KeySpan {
     /// All keys that start with `prefix`.
     #[must_use]

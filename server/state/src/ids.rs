@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::command::{LockKind, LockName};
+
 /// Counts committed changes of the whole store: one more for each write that changes something, the same
 /// on every member. 0 is the empty store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +19,21 @@ impl Revision {
 }
 
 impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names a lease within its namespace: 1 to 2^63-1, so that it fits into every language's integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub u64);
+
+impl LeaseId {
+    /// The greatest.
+    pub const MAX: u64 = i64::MAX as u64;
+}
+
+impl fmt::Display for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -140,6 +157,38 @@ impl Key {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Names a lock or an election. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LockId {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// What it is.
+    pub kind: LockKind,
+    /// Its name, which keeps the rules of keys.
+    pub name: Key,
+}
+
+impl LockId {
+    /// One that was parsed before it went into the log.
+    pub(crate) fn trusted(name: &LockName) -> Self {
+        Self {
+            namespace: Namespace::trusted(&name.namespace),
+            kind: name.kind(),
+            name: Key::trusted(&name.name),
+        }
+    }
+
+    /// How Commands name it.
+    #[must_use]
+    pub fn to_name(&self) -> LockName {
+        LockName {
+            namespace: self.namespace.as_str().to_owned(),
+            kind: self.kind.into(),
+            name: self.name.as_str().to_owned(),
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! in here: time and ids arrive inside a [`Command`], and the same log makes the same bytes on every member.
 //!
 //! # Layout
-//! - [`ids`]: the newtypes everything is named by: [`Revision`], [`Namespace`], [`Key`], [`LogPosition`].
+//! - [`ids`]: the newtypes everything is named by: [`Revision`], [`Namespace`], [`Key`], [`LeaseId`], [`LockId`],
+//!   [`LogPosition`].
 //! - [`command`]: what the log carries ([`Command`]) and what applying it yields ([`Outcome`]).
 //! - [`batch`]: what one revision changed ([`Batch`] of [`Change`]s), as watchers receive it.
 //! - [`tables`]: one file a table: its number, key codec, record and invariants; all listed in one place.
@@ -37,6 +38,6 @@ pub use batch::{Batch, Change};
 pub use command::{Command, CommandGroup, Outcome};
 pub use error::{ReadError, StateError};
 pub use hash::StateHash;
-pub use ids::{Key, LogPosition, Namespace, Revision};
+pub use ids::{Key, LeaseId, LockId, LogPosition, Namespace, Revision};
 pub use store::{Durability, Entry, Origin, Payload, Persistence, Run, State, StateWriter, StoreOptions};
 pub use view::View;

@@ -3,7 +3,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
 
 use crate::batch::Batch;
 use crate::cluster::{Change, ChangeError, Member, MemberRole};
@@ -88,6 +90,11 @@ pub trait Propose: Send + Sync + 'static {
     /// call: a read that follows is linearizable (Raft §8, read-index).
     fn read_barrier(&self) -> Proposal<'_, ()>;
 
+    /// Asks the leader something that needs no entry in the log, because it is about what the leader has in memory. The
+    /// answer is the [`LeaderDesk`]'s, of a leader that a quorum has confirmed after it was given. What is asked may be asked
+    /// more than once.
+    fn ask_leader(&self, question: Bytes) -> Proposal<'_, Bytes>;
+
     /// Why this member serves nothing now, not even stale reads, if so.
     fn unfit(&self) -> Option<ProposeError>;
 
@@ -107,6 +114,12 @@ pub trait Propose: Send + Sync + 'static {
     fn change(&self, change: Change) -> Changing<'_>;
 }
 
+/// Answers what members ask their leader.
+pub trait LeaderDesk: Send + Sync + 'static {
+    /// The answer of the leader of this term; `None` while it can't tell yet.
+    fn answer(&self, term: u64, question: Bytes) -> Option<Bytes>;
+}
+
 /// Receives every Batch after its commit and before its callers are answered, in revision order.
 pub trait BatchSink: Send + Sync + 'static {
     /// New Batches were committed.
@@ -117,11 +130,15 @@ pub trait BatchSink: Send + Sync + 'static {
     fn reset(&self, revision: Revision);
 }
 
+/// The only term of `Solo`.
+const TERM: u64 = 1;
+
 /// Applies each Command at once, on the caller's thread, with no log. For tests of the layers above.
 pub struct Solo {
     state: State,
     inner: Mutex<(StateWriter, u64)>,
     sink: Arc<dyn BatchSink>,
+    desk: OnceLock<Arc<dyn LeaderDesk>>,
 }
 
 impl Solo {
@@ -129,7 +146,13 @@ impl Solo {
     #[must_use]
     pub fn new(state: State, writer: StateWriter, sink: Arc<dyn BatchSink>) -> Self {
         let index = state.applied().index;
-        Self { state, inner: Mutex::new((writer, index)), sink }
+        Self { state, inner: Mutex::new((writer, index)), sink, desk: OnceLock::new() }
+    }
+
+    /// Says who answers what the leader is asked; once.
+    pub fn answer_with(&self, desk: Arc<dyn LeaderDesk>) {
+        // The first one stays.
+        let _ = self.desk.set(desk);
     }
 
     fn apply(&self, command: Command) -> Result<Outcome, ProposeError> {
@@ -137,7 +160,7 @@ impl Solo {
         let (writer, index) = &mut *guard;
         *index += 1;
         let entry = Entry {
-            position: LogPosition { term: 1, leader: 1, index: *index },
+            position: LogPosition { term: TERM, leader: 1, index: *index },
             payload: Payload::Commands(CommandGroup { commands: vec![command] }),
         };
         let broken = |e: &dyn std::fmt::Display| ProposeError::Broken(e.to_string());
@@ -156,6 +179,12 @@ impl Propose for Solo {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn ask_leader(&self, question: Bytes) -> Proposal<'_, Bytes> {
+        let term = self.standing().term;
+        let answer = self.desk.get().and_then(|desk| desk.answer(term, question));
+        Box::pin(std::future::ready(answer.ok_or(ProposeError::NoLeader)))
+    }
+
     fn unfit(&self) -> Option<ProposeError> {
         None
     }
@@ -164,7 +193,7 @@ impl Propose for Solo {
         Standing {
             member_id: 1,
             leader_id: Some(1),
-            term: self.state.applied().term,
+            term: TERM,
             last_contact_ms: Some(0),
             log_bytes: 0,
             committed_index: self.state.applied().index,

@@ -11,15 +11,18 @@ use rustix::io::Errno;
 
 use crate::command::{KvDeleteRange, MAX_RANGE_BYTES, command::Op, kv_operation};
 use crate::error::StateError;
-use crate::ids::Namespace;
+use crate::ids::{LeaseId, Namespace};
 use crate::store::{Entry, Payload, Store};
-use crate::tables::kv;
+use crate::tables::{bound, kv};
 
 /// Bytes kept allocated ahead of the last page in use, beside what a run itself may need.
 const AHEAD_BYTES: u64 = 16 << 20;
 /// How much of the map a byte of a run may come to: a value is in `kv`, twice in `history`, and each in whole pages;
 /// the tables' own pages are within `AHEAD_BYTES`, as no run has more than some thousand Commands.
 const GROWTH: u64 = 8;
+
+/// What a small row comes to beside its value.
+const ROW_BYTES: u64 = 256;
 
 /// The allocated part of the state's file.
 pub(crate) struct Room {
@@ -82,14 +85,42 @@ fn growth(store: &Store, payload: &Payload) -> Result<u64, StateError> {
     let mut bytes = 0;
     for command in commands {
         bytes += command.encoded_len() as u64;
-        let Some(Op::Kv(txn)) = &command.op else { continue };
-        for operation in txn.then.iter().chain(&txn.otherwise) {
-            if let Some(kv_operation::Op::DeleteRange(range)) = &operation.op {
-                bytes += range_bytes(store, &txn.namespace, range)?;
+        match &command.op {
+            Some(Op::Kv(txn)) => {
+                for operation in txn.then.iter().chain(&txn.otherwise) {
+                    if let Some(kv_operation::Op::DeleteRange(range)) = &operation.op {
+                        bytes += range_bytes(store, &txn.namespace, range)?;
+                    }
+                }
             }
+            Some(Op::LeaseRevoke(revoke)) => bytes += lease_bytes(store, &revoke.namespace, revoke.id)?,
+            Some(Op::LeaseExpire(expire)) => {
+                for due in &expire.leases {
+                    bytes += lease_bytes(store, &due.namespace, due.id)?;
+                }
+            }
+            // These touch a few small rows.
+            Some(
+                Op::Compact(_)
+                | Op::TrimHistory(_)
+                | Op::LeaseGrant(_)
+                | Op::LockAcquire(_)
+                | Op::LockRelease(_)
+                | Op::LockCancel(_)
+                | Op::LockResume(_)
+                | Op::LockSetValue(_),
+            )
+            | None => {}
         }
     }
     Ok(bytes)
+}
+
+/// What goes into history at the end of a lease.
+fn lease_bytes(store: &Store, namespace: &str, id: u64) -> Result<u64, StateError> {
+    let txn = store.env.read_txn()?;
+    let load = bound::load(&store.tables, &txn, &Namespace::trusted(namespace), LeaseId(id))?;
+    Ok(load.bytes + load.count * ROW_BYTES)
 }
 
 fn range_bytes(store: &Store, namespace: &str, range: &KvDeleteRange) -> Result<u64, StateError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use heed::{PutFlags, RwTxn};
 use prost::Message;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::batch::{Batch, Change};
 use crate::command::Progress;
@@ -89,17 +90,36 @@ pub(crate) struct Tx<'r, 's> {
     revision: Revision,
     changes: Vec<Change>,
     bytes: usize,
+    random: u64,
+    drawn: u64,
 }
 
 impl<'r, 's> Tx<'r, 's> {
-    pub(crate) fn begin(rows: &'r mut Rows<'s>) -> Self {
+    /// Begins a Command that came with a random value.
+    pub(crate) fn begin(rows: &'r mut Rows<'s>, random: u64) -> Self {
         let revision = rows.revision().next();
-        Self { rows, revision, changes: Vec::new(), bytes: 0 }
+        Self { rows, revision, changes: Vec::new(), bytes: 0, random, drawn: 0 }
+    }
+
+    /// The Command's random value.
+    pub(crate) fn random(&self) -> u64 {
+        self.random
+    }
+
+    /// Another random value each time, made of the Command's.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        xxh3_64_with_seed(&self.random.to_be_bytes(), self.drawn)
     }
 
     /// The revision that this Command's changes take.
     pub(crate) fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// The term of the log entry.
+    pub(crate) fn term(&self) -> u64 {
+        self.rows.progress.term
     }
 
     /// State time in ms.
@@ -150,6 +170,8 @@ impl<'r, 's> Tx<'r, 's> {
         }
         let link = self.write::<T>(last, after.as_ref())?;
         self.record(T::SPEC, &link, before_row.as_deref(), after.is_some())?;
+        let Rows { tables, txn, .. } = &mut *self.rows;
+        T::reindex(tables, txn, &key, before.as_ref(), after.as_ref())?;
         self.changes.push(T::change(key, before.clone(), after));
         Ok(before)
     }

@@ -22,6 +22,7 @@ use super::links::CLUSTER;
 use super::pb::peer_server::Peer;
 use super::pb::{self, propose_response, transfer_response};
 use super::snapshot;
+use crate::asks::Asks;
 use crate::cluster::{Contact, Forming, Manager};
 use crate::hashes::Hashes;
 use crate::health::Health;
@@ -47,6 +48,7 @@ pub(crate) struct Serving {
     pub(crate) raft: Raft,
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) reads: Arc<Reads>,
+    pub(crate) asks: Arc<Asks>,
     pub(crate) leadership: Leadership,
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) snapshots: Snapshots,
@@ -278,6 +280,13 @@ impl Peer for PeerService {
         let index = self.serving.reads.index_as_leader().await;
         let index = index.map_err(|e| Status::unavailable(e.to_string()))?;
         Ok(Response::new(pb::ReadIndexResponse { index }))
+    }
+
+    async fn ask(&self, request: Request<pb::AskRequest>) -> Result<Response<pb::AskResponse>, Status> {
+        let question = self.admit_healthy(request)?.question;
+        let answer = self.serving.asks.answer_as_leader(question).await;
+        let answer = answer.map_err(|e| Status::unavailable(e.to_string()))?;
+        Ok(Response::new(pb::AskResponse { answer }))
     }
 
     async fn change(

@@ -103,7 +103,7 @@ async fn check(dir: &std::path::Path, boot: &str, acknowledged: &BTreeMap<u64, S
     let history = history(&member.state);
     let mut names = BTreeSet::new();
     for batch in &history {
-        let changes: Vec<_> = batch.changes.iter().map(|Change::Kv(change)| change).collect();
+        let changes: Vec<_> = batch.changes.iter().filter_map(Change::kv).collect();
         assert_eq!(changes.len(), 2, "half a transaction at revision {}", batch.revision);
         let name = text(&changes[0].after.as_ref().unwrap().value);
         assert_eq!(name, text(&changes[1].after.as_ref().unwrap().value));

@@ -109,7 +109,7 @@ fn check(member: &Member, known: &[Known], when: &str) {
     let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
     for batch in history(&member.state) {
         assert_eq!(batch.changes.len(), 2, "{when}: half a transaction");
-        for konsul_state::Change::Kv(change) in &batch.changes {
+        for change in batch.changes.iter().filter_map(|change| change.kv()) {
             let value = crate::fixture::text(&change.after.as_ref().unwrap().value);
             let number: u64 = value.trim_end_matches('-').parse().unwrap();
             let before = numbers.insert(change.key.as_str().to_owned(), number).unwrap_or(0);

@@ -72,6 +72,7 @@ fn comparison(path: &str, compare: v1::Compare, limits: &Limits) -> Result<KvCom
             parse::check_value(path, &value, limits)?;
             To::Value(value)
         }
+        Some(Target::Lease(lease)) => To::Lease(lease),
     };
     Ok(KvCompare { key: compare.key, operator: operator.into(), target: Some(target) })
 }

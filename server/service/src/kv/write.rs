@@ -20,8 +20,9 @@ pub(super) async fn put(
     writer: Writer,
     request: v1::PutRequest,
 ) -> Result<v1::PutResponse, ServiceError> {
-    let v1::PutRequest { namespace, key, value, flags, content_type, precondition, previous } = request;
-    let operation = v1::PutOperation { key, value, flags, content_type, precondition, previous };
+    let v1::PutRequest { namespace, key, value, flags, content_type, precondition, previous, lease, ttl } =
+        request;
+    let operation = v1::PutOperation { key, value, flags, content_type, precondition, previous, lease, ttl };
     let operation = put_operation("", operation, &core.limits)?;
     let (revision, outcome) = carry_out(core, writer, &namespace, vec![operation]).await?;
     match single(outcome)? {
@@ -119,8 +120,10 @@ pub(super) fn put_operation(
     parse::check_value(path, &put.value, limits)?;
     parse::check_content_type(path, &put.content_type)?;
     let precondition = parse::precondition(path, put.precondition, limits)?;
+    let (lease, ttl_ms) = parse::binding(path, put.lease, put.ttl.as_ref())?;
     let v1::PutOperation { key, value, flags, content_type, previous, .. } = put;
-    Ok(kv_operation::Op::Put(KvPut { key, value, flags, content_type, precondition, previous }))
+    let put = KvPut { key, value, flags, content_type, precondition, previous, lease, ttl_ms };
+    Ok(kv_operation::Op::Put(put))
 }
 
 /// A delete as the state takes it. `path` comes before the names of its fields.

@@ -80,7 +80,7 @@ impl Index {
 
     /// Marks and wakes every target that a Batch concerns.
     pub(super) fn mark(&mut self, batch: &Batch) {
-        for Change::Kv(change) in &batch.changes {
+        for change in batch.changes.iter().filter_map(Change::kv) {
             if let Some(namespace) = self.namespaces.get_mut(&change.namespace) {
                 namespace.mark(batch.revision, change);
             }

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use konsul_proto::rpc;
 use konsul_proto::v1::{self, watch_event, watch_response};
-use konsul_state::batch::{Batch, Change, KvChange};
+use konsul_state::batch::{Batch, KvChange};
 use konsul_state::{Revision, command::KvRecord};
 use prost::Message;
 use prost::encoding::{self, WireType};
@@ -98,10 +98,8 @@ impl EventsMessage {
     /// Adds a Batch's events. Returns where the message has to be cut, if it has to.
     fn add(&mut self, spec: &TargetSpec, batch: &Batch, from: usize, max_bytes: usize) -> Option<Position> {
         let (whole_bytes, whole_events) = (self.bytes.len(), self.events);
-        for (i, Change::Kv(change)) in batch.changes.iter().enumerate().skip(from) {
-            if !spec.admits(change) {
-                continue;
-            }
+        for (i, change) in batch.changes.iter().enumerate().skip(from) {
+            let Some(change) = change.kv().filter(|change| spec.admits(change)) else { continue };
             let event = event(batch, change, spec.previous);
             if !self.bytes.is_empty() && self.bytes.len() + event.encoded_len() > max_bytes {
                 if whole_bytes == 0 {

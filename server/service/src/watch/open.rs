@@ -29,14 +29,14 @@ pub(crate) async fn open(
     let progress = request.progress_interval.as_ref();
     let progress =
         progress.map(|d| parse::duration("progress_interval", d, limits::PROGRESS_INTERVAL)).transpose()?;
-    let admission = core.hub.admit(targets.len())?;
-    let due = core.hub.revision().next();
+    let admission = core.readers.hub.admit(targets.len())?;
+    let due = core.readers.hub.revision().next();
     let resumes = |start: &Start| matches!(start, Start::At(revision) if *revision <= due);
     if !targets.iter().all(|(_, _, start)| resumes(start)) {
         core.propose.read_barrier().await?;
     }
     let timing = Timing::new(deadline, progress);
-    Opening::new(&core.hub, admission, targets.len()).open(targets, timing)
+    Opening::new(&core.readers.hub, admission, targets.len()).open(targets, timing)
 }
 
 fn parse_targets(request: &v1::WatchRequest) -> Result<Vec<(u64, TargetSpec, Start)>, ServiceError> {

@@ -207,7 +207,7 @@ async fn the_observer_sees_every_call_begin_and_end() {
     let parts = Parts {
         state: server.state.clone(),
         propose: server.consensus.clone(),
-        hub: server.hub.clone(),
+        readers: server.readers.clone(),
         limits: Limits::default(),
         about: About { version: String::new(), persistence: "memory" },
         compacted: server.compacted.clone(),

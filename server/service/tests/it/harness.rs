@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use konsul_proto::v1::admin_client::AdminClient;
 use konsul_proto::v1::kv_client::KvClient;
 use konsul_proto::v1::{self, WatchRequest, WatchTarget, watch_target};
-use konsul_service::{About, Door, Hub, Limits, Parts};
+use konsul_service::{About, Door, Hub, Limits, Parts, Readers};
 use konsul_state::cluster::{Change, Member};
 use konsul_state::propose::{BatchSink, Changing, Proposal, Propose, ProposeError, Solo, Standing};
 use konsul_state::{Batch, Command, Durability, Outcome, Persistence, Revision, State, StoreOptions};
@@ -30,6 +31,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) state: State,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) limits: Limits,
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) compacted: Arc<Notify>,
     pub(crate) door: Door,
@@ -76,6 +79,13 @@ impl Propose for Consensus {
 
     fn read_barrier(&self) -> Proposal<'_, ()> {
         Box::pin(self.pass())
+    }
+
+    fn ask_leader(&self, question: Bytes) -> Proposal<'_, Bytes> {
+        Box::pin(async move {
+            self.pass().await?;
+            self.solo.ask_leader(question).await
+        })
     }
 
     fn standing(&self) -> Standing {
@@ -133,27 +143,29 @@ pub(crate) async fn start_with(limits: Limits) -> Server {
 pub(crate) async fn start_publishing(limits: Limits, publishing: bool) -> Server {
     let dir = tempfile::tempdir().unwrap();
     let (state, writer, _) = konsul_state::store::open(store(dir.path().join("state"))).unwrap();
-    let hub = Hub::new(state.clone(), limits.clone()).unwrap();
-    let sink: Arc<dyn BatchSink> = if publishing { hub.clone() } else { Arc::new(Nowhere) };
+    let readers = Readers::new(state.clone(), limits.clone()).unwrap();
+    let sink: Arc<dyn BatchSink> = if publishing { readers.clone() } else { Arc::new(Nowhere) };
     let consensus = Arc::new(Consensus {
         solo: Solo::new(state.clone(), writer, sink),
         failure: Mutex::default(),
         standing: Mutex::default(),
         open: watch::Sender::new(true),
     });
+    consensus.solo.answer_with(readers.clone());
     let compacted = Arc::new(Notify::new());
     let parts = Parts {
         state: state.clone(),
         propose: consensus.clone(),
-        hub: hub.clone(),
-        limits,
+        readers: readers.clone(),
+        limits: limits.clone(),
         about: About { version: "1.2.3".to_owned(), persistence: "memory" },
         compacted: compacted.clone(),
         observer: None,
     };
     let (door, _health) = Door::new(parts).await.unwrap();
     let address = serve(door.clone()).await;
-    Server { address, state, hub, consensus, compacted, door, _dir: dir }
+    let hub = readers.hub.clone();
+    Server { address, state, hub, readers, limits, consensus, compacted, door, _dir: dir }
 }
 
 /// Serves a Door on loopback for as long as the test's runtime lives.
@@ -291,5 +303,11 @@ pub(crate) fn seed() -> u64 {
 /// Starts the leader's duties for a server.
 pub(crate) fn start_duties(server: &Server, limits: &Limits) -> konsul_service::duties::Duties {
     let propose: Arc<dyn Propose> = server.consensus.clone();
-    konsul_service::duties::Duties::start(server.state.clone(), propose, limits, server.compacted.clone())
+    konsul_service::duties::Duties::start(
+        server.state.clone(),
+        propose,
+        &server.readers,
+        limits,
+        server.compacted.clone(),
+    )
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod admin;
+mod coordination;
 mod door;
 mod harness;
 mod history_bounds;

@@ -118,10 +118,16 @@ async fn preconditions_decide_and_tell_what_was_found() {
         mod_revision: Some(2),
         version: Some(2),
         value: Some("2".into()),
+        lease: Some(0),
+        fence: None,
     };
     assert_eq!(kv.put(when(all, "a")).await.unwrap().into_inner().revision, 3);
-    let fresh =
-        v1::Precondition { mod_revision: Some(0), version: Some(0), exists: Some(false), value: None };
+    let fresh = v1::Precondition {
+        mod_revision: Some(0),
+        version: Some(0),
+        exists: Some(false),
+        ..Default::default()
+    };
     assert_eq!(kv.put(when(fresh, "b")).await.unwrap().into_inner().revision, 4);
 
     let changed =

@@ -58,7 +58,8 @@ fn writes(record: &Record) -> Writes {
     let longest = record.ends.values().max_by_key(|end| end.batches.len());
     let batches = longest.iter().flat_map(|end| &end.batches);
     let changed = batches.flat_map(|batch| batch.changes.iter().map(|change| (batch.revision.0, change)));
-    let write = |(revision, Change::Kv(change)): (u64, &Change)| {
+    let write = |(revision, change): (u64, &Change)| {
+        let change = change.kv()?;
         let value = change.after.as_ref().and_then(|after| value_number(&after.value));
         Some((revision, (key_number(change.key.as_str())?, value)))
     };

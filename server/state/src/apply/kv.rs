@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use prost::Message;
 
+use super::{lease, lock};
 use crate::command::{
     KvCompare, KvDeleteRange, KvDeleteResult, KvEntry, KvGetResult, KvList, KvListResult, KvOperation,
     KvOutcome, KvPrecondition, KvPut, KvPutResult, KvRecord, KvResult, KvTxn, MAX_RANGE_BYTES,
@@ -12,7 +13,7 @@ use crate::command::{
     kv_operation::Op, kv_result, refusal::Reason,
 };
 use crate::error::StateError;
-use crate::ids::{Key, Namespace};
+use crate::ids::{Key, LeaseId, Namespace};
 use crate::tables::chain::Link;
 use crate::tables::kv::{self, Kv};
 use crate::tx::Tx;
@@ -67,6 +68,7 @@ fn holds(compare: &KvCompare, found: Option<&KvRecord>) -> bool {
         Some(Target::ModRevision(target)) => number(|r| r.mod_revision, target),
         Some(Target::Version(target)) => number(|r| r.version, target),
         Some(Target::Value(value)) => found.map(|r| r.value.cmp(value)),
+        Some(Target::Lease(target)) => number(|r| r.lease, target),
         None => None,
     };
     match compare.operator() {
@@ -85,7 +87,14 @@ fn check(
     operation: &KvOperation,
 ) -> Result<Result<(), Reason>, StateError> {
     match &operation.op {
-        Some(Op::Put(put)) => check_key(tx, namespace, &put.key, put.precondition.as_ref()),
+        Some(Op::Put(put)) => {
+            if put.lease != 0
+                && let Err(reason) = lease::check_room(tx, namespace, LeaseId(put.lease))?
+            {
+                return Ok(Err(reason));
+            }
+            check_key(tx, namespace, &put.key, put.precondition.as_ref())
+        }
         Some(Op::Delete(delete)) => check_key(tx, namespace, &delete.key, delete.precondition.as_ref()),
         Some(Op::DeleteRange(range)) => check_range(tx, namespace, range),
         Some(Op::Get(_) | Op::List(_)) | None => Ok(Ok(())),
@@ -99,6 +108,11 @@ fn check_key(
     precondition: Option<&KvPrecondition>,
 ) -> Result<Result<(), Reason>, StateError> {
     let Some(wanted) = precondition else { return Ok(Ok(())) };
+    if let Some(fence) = &wanted.fence
+        && let Err(reason) = lock::holds(tx, namespace, fence)?
+    {
+        return Ok(Err(reason));
+    }
     let found = find(tx, namespace, key)?;
     let number = |pick: fn(&KvRecord) -> u64| found.as_ref().map_or(0, pick);
     let failed = if wanted.exists.is_some_and(|exists| exists != found.is_some()) {
@@ -109,6 +123,8 @@ fn check_key(
         Some("version")
     } else if wanted.value.as_ref().is_some_and(|v| found.as_ref().is_none_or(|f| f.value != *v)) {
         Some("value")
+    } else if wanted.lease.is_some_and(|l| l != number(|f| f.lease)) {
+        Some("lease")
     } else {
         None
     };
@@ -207,6 +223,10 @@ fn carry_out(
 fn carry_out_put(tx: &mut Tx<'_, '_>, namespace: &Namespace, put: KvPut) -> Result<KvPutResult, StateError> {
     let (revision, time_ms) = (tx.revision().0, tx.time_ms());
     let key = Key::trusted(&put.key);
+    let lease = match put.ttl_ms {
+        0 => put.lease,
+        ttl_ms => lease::make_for_key(tx, namespace, ttl_ms)?.0,
+    };
     let before = tx.update::<Kv>((namespace.clone(), key), |before| {
         Some(KvRecord {
             value: put.value,
@@ -216,10 +236,27 @@ fn carry_out_put(tx: &mut Tx<'_, '_>, namespace: &Namespace, put: KvPut) -> Resu
             flags: put.flags,
             content_type: put.content_type,
             update_time_ms: time_ms,
+            lease,
         })
     })?;
+    leave_lease(tx, namespace, before.as_ref(), lease)?;
     let previous = before.filter(|_| put.previous);
     Ok(KvPutResult { previous: previous.map(|record| KvEntry { key: put.key, record: Some(record) }) })
+}
+
+/// Ends the lease that an entry was bound to and no longer is, if it was the entry's own.
+fn leave_lease(
+    tx: &mut Tx<'_, '_>,
+    namespace: &Namespace,
+    before: Option<&KvRecord>,
+    now: u64,
+) -> Result<(), StateError> {
+    match before {
+        Some(before) if before.lease != 0 && before.lease != now => {
+            lease::leave(tx, namespace, LeaseId(before.lease))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn carry_out_delete(
@@ -232,6 +269,7 @@ fn carry_out_delete(
     for key in keys {
         let name = (namespace.clone(), Key::trusted(&key));
         if let Some(record) = tx.update::<Kv>(name, |_| None)? {
+            leave_lease(tx, namespace, Some(&record), 0)?;
             result.deleted += 1;
             if with_previous {
                 result.previous.push(KvEntry { key, record: Some(record) });

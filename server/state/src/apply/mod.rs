@@ -12,6 +12,8 @@ use crate::tx::{Rows, Tx};
 
 mod compact;
 mod kv;
+mod lease;
+mod lock;
 
 /// The most that one Command moves steady time: a proposer's clock that jumps an hour ahead must not make an hour pass for
 /// what has to be remembered.
@@ -42,8 +44,18 @@ impl Entry {
     pub fn is_brief(&self) -> bool {
         let is_brief = |command: &Command| match &command.op {
             Some(Op::Kv(txn)) => kv::is_brief(txn),
-            Some(Op::Compact(_)) | None => true,
-            Some(Op::TrimHistory(_)) => false,
+            // What waits in line may be granted together, but then nobody had the lock for long.
+            Some(
+                Op::Compact(_)
+                | Op::LeaseGrant(_)
+                | Op::LockAcquire(_)
+                | Op::LockRelease(_)
+                | Op::LockCancel(_)
+                | Op::LockResume(_)
+                | Op::LockSetValue(_),
+            )
+            | None => true,
+            Some(Op::TrimHistory(_) | Op::LeaseRevoke(_) | Op::LeaseExpire(_)) => false,
         };
         match &self.payload {
             Payload::Commands(group) => group.commands.iter().all(is_brief),
@@ -78,7 +90,7 @@ fn apply(
             }
         },
     };
-    let outcome = carry_out(rows, command.op, batches)?;
+    let outcome = carry_out(rows, command.op, command.random, batches)?;
     if let Some(ticket) = ticket
         && idempotency::is_memorable(&outcome)
     {
@@ -91,11 +103,21 @@ fn apply(
 fn carry_out(
     rows: &mut Rows<'_>,
     op: Option<Op>,
+    random: u64,
     batches: &mut Vec<Arc<Batch>>,
 ) -> Result<Outcome, StateError> {
-    let mut tx = Tx::begin(rows);
+    use outcome::Result::{Kv, Lease, Lock};
+    let mut tx = Tx::begin(rows, random);
     let result = match op {
-        Some(Op::Kv(txn)) => kv::apply(&mut tx, txn)?.map(outcome::Result::Kv),
+        Some(Op::Kv(txn)) => kv::apply(&mut tx, txn)?.map(Kv),
+        Some(Op::LeaseGrant(grant)) => lease::grant(&mut tx, grant)?.map(Lease),
+        Some(Op::LeaseRevoke(revoke)) => lease::revoke(&mut tx, &revoke)?.map(Lease),
+        Some(Op::LeaseExpire(expire)) => lease::expire(&mut tx, expire)?.map(Lease),
+        Some(Op::LockAcquire(acquire)) => lock::acquire(&mut tx, acquire)?.map(Lock),
+        Some(Op::LockRelease(release)) => lock::release(&mut tx, &release)?.map(Lock),
+        Some(Op::LockCancel(cancel)) => lock::cancel(&mut tx, &cancel)?.map(Lock),
+        Some(Op::LockResume(resume)) => lock::resume(&mut tx, &resume)?.map(Lock),
+        Some(Op::LockSetValue(set)) => lock::set_value(&mut tx, set)?.map(Lock),
         Some(Op::Compact(compact)) => return compact::compact(rows, &compact),
         Some(Op::TrimHistory(trim)) => return compact::trim(rows, &trim),
         None => Err(refusal::Reason::UnknownFormat(UnknownFormat { format: command::FORMAT })),

@@ -5,12 +5,14 @@
 //! when the two revisions are equal.
 
 use bytes::Bytes;
+use heed::RwTxn;
 
+use super::bound::{self, Thing};
 use super::{Db, ObjectTable, TableSpec, Tables, decode};
 use crate::batch::{Change, KvChange};
 use crate::command::{KeySpan, KvRecord};
 use crate::error::StateError;
-use crate::ids::{Key, Namespace};
+use crate::ids::{Key, LeaseId, Namespace};
 
 /// The table.
 pub const TABLE: TableSpec = TableSpec { number: 2, name: "kv" };
@@ -35,6 +37,24 @@ impl ObjectTable for Kv {
 
     fn change((namespace, key): Self::Key, before: Option<KvRecord>, after: Option<KvRecord>) -> Change {
         Change::Kv(KvChange { namespace, key, before, after })
+    }
+
+    fn reindex(
+        tables: &Tables,
+        txn: &mut RwTxn<'_>,
+        (namespace, key): &Self::Key,
+        before: Option<&KvRecord>,
+        after: Option<&KvRecord>,
+    ) -> Result<(), StateError> {
+        let weight = |record: &KvRecord| {
+            let bytes = (key.as_str().len() + record.value.len()) as u64;
+            (record.lease != 0).then_some((LeaseId(record.lease), bytes))
+        };
+        let weights = [before.and_then(weight), after.and_then(weight)];
+        if weights == [None, None] {
+            return Ok(());
+        }
+        bound::change(tables, txn, namespace, &Thing::Key(key.as_str()), weights, &[])
     }
 }
 

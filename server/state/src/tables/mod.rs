@@ -11,11 +11,15 @@ use heed::{Database, DatabaseOpener, RwTxn, WithoutTls};
 use crate::batch::Change;
 use crate::error::StateError;
 
+pub mod bound;
 pub(crate) mod chain;
+pub mod claim;
 pub mod gone;
 pub mod history;
 pub mod idempotency;
 pub mod kv;
+pub mod lease;
+pub mod lock;
 pub mod meta;
 
 /// A table's name in LMDB and its number in records and hashes.
@@ -28,8 +32,18 @@ pub struct TableSpec {
 }
 
 /// Every table there is, in the order of [`Tables`].
-pub const ALL: [TableSpec; 6] =
-    [meta::TABLE, kv::TABLE, history::TABLE, gone::TABLE, idempotency::TABLE, idempotency::BY_AGE];
+pub const ALL: [TableSpec; 10] = [
+    meta::TABLE,
+    kv::TABLE,
+    history::TABLE,
+    gone::TABLE,
+    idempotency::TABLE,
+    idempotency::BY_AGE,
+    lease::TABLE,
+    bound::TABLE,
+    lock::TABLE,
+    claim::TABLE,
+];
 
 /// Room for tables to come, fixed because LMDB wants to know when it is opened.
 pub(crate) const MAX_TABLES: u32 = 64;
@@ -46,11 +60,25 @@ pub(crate) struct Tables {
     pub(crate) gone: Db,
     pub(crate) idempotency: Db,
     pub(crate) idempotency_by_age: Db,
+    pub(crate) lease: Db,
+    pub(crate) bound: Db,
+    pub(crate) lock: Db,
+    pub(crate) claim: Db,
 }
 
 impl From<[Db; ALL.len()]> for Tables {
-    fn from([meta, kv, history, gone, idempotency, idempotency_by_age]: [Db; ALL.len()]) -> Self {
-        Self { meta, kv, history, gone, idempotency, idempotency_by_age }
+    fn from(all: [Db; ALL.len()]) -> Self {
+        let [meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim] = all;
+        Self { meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim }
+    }
+}
+
+impl Tables {
+    /// All of them, in the order of [`ALL`].
+    pub(crate) fn all(&self) -> [Db; ALL.len()] {
+        let Self { meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim } =
+            *self;
+        [meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim]
     }
 }
 
@@ -69,6 +97,17 @@ pub(crate) trait ObjectTable {
     fn encode_key(key: &Self::Key, into: &mut Vec<u8>);
     /// The Change of a row as readers see it.
     fn change(key: Self::Key, before: Option<Self::Record>, after: Option<Self::Record>) -> Change;
+
+    /// Brings what is derived from the table up to date with a change of a row.
+    fn reindex(
+        _tables: &Tables,
+        _txn: &mut RwTxn<'_>,
+        _key: &Self::Key,
+        _before: Option<&Self::Record>,
+        _after: Option<&Self::Record>,
+    ) -> Result<(), StateError> {
+        Ok(())
+    }
 }
 
 /// Makes the tables that are not there yet.
@@ -105,6 +144,9 @@ pub(crate) fn decode_change(
 ) -> Result<Change, StateError> {
     match number {
         n if n == u32::from(kv::TABLE.number) => kv::decode_change(key, before, after),
+        n if n == u32::from(lease::TABLE.number) => lease::decode_change(key, before, after),
+        n if n == u32::from(lock::TABLE.number) => lock::decode_change(key, before, after),
+        n if n == u32::from(claim::TABLE.number) => claim::decode_change(key, before, after),
         unknown => {
             Err(StateError::corrupt(history::TABLE.name, format!("a change is of unknown table {unknown}")))
         }

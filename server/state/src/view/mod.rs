@@ -16,10 +16,12 @@ use crate::tables::chain::{Link, Position};
 use crate::tables::{self, gone, history, idempotency, kv};
 
 mod changes;
+mod coordination;
 mod list;
 mod walk;
 
 pub use changes::{KvVersion, Versions, VersionsQuery};
+pub use coordination::{LeaseHeld, LockHeld};
 pub use list::{Count, Cursor, Item, ListQuery, Listing};
 
 /// One consistent sight of the state.
@@ -128,9 +130,8 @@ impl View {
     /// # Errors
     /// [`StateError`] when the store is broken.
     pub fn used_bytes(&self) -> Result<u64, StateError> {
-        let t = &self.store.tables;
         let mut bytes = 0;
-        for db in [t.meta, t.kv, t.history, t.gone, t.idempotency, t.idempotency_by_age] {
+        for db in self.store.tables.all() {
             let stat = db.stat(&self.txn)?;
             let pages = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
             bytes += (pages * stat.page_size as usize) as u64;

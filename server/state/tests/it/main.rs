@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod chains;
+mod coordination;
 mod fixture;
 mod history;
 mod idempotency;

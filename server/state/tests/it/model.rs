@@ -104,7 +104,7 @@ fn in_span(span: &KeySpan, key: &str) -> bool {
     key.as_bytes() >= span.start.as_bytes() && (span.end.is_empty() || key.as_bytes() < &span.end[..])
 }
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let seed =
         std::env::var("KONSUL_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
     println!("KONSUL_TEST_SEED={seed}");
@@ -271,7 +271,7 @@ fn check_replay(f: &Fixture, model: &Model) {
         for batch in &batches {
             assert_eq!(batch.revision, from);
             from = from.next();
-            for Change::Kv(change) in &batch.changes {
+            for change in batch.changes.iter().filter_map(Change::kv) {
                 let key = change.key.as_str();
                 let value =
                     |r: &konsul_state::command::KvRecord| String::from_utf8(r.value.to_vec()).unwrap();

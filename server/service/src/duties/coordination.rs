@@ -1,0 +1,183 @@
+//! Ending leases whose time is over, and letting locks be granted again that were held back after a loss.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use konsul_state::command::{self, command::Op, lease_expire, outcome};
+use konsul_state::propose::{Propose, ProposeError};
+use konsul_state::{LockId, State, StateError};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{DutyError, carry_out};
+use crate::lease::{Deadlines, Due, Name};
+
+/// How often deadlines are looked at.
+const EVERY: Duration = Duration::from_millis(50);
+/// A look that comes later than this found the member standing still.
+const STOOD_STILL: Duration = Duration::from_millis(250);
+/// Leases and locks read together, while nothing is published.
+const PAGE: usize = 1_000;
+/// Most leases that one Command ends, and about how much it deletes with them, so that the writes of others come between.
+const EXPIRE_LEASES: usize = 200;
+const EXPIRE_KEYS: u64 = 1_000;
+const EXPIRE_BYTES: u64 = 1 << 20;
+/// Such Commands that are under way together.
+const IN_FLIGHT: usize = 2;
+
+/// Looks after what has deadlines.
+pub(super) struct Coordination {
+    state: State,
+    propose: Arc<dyn Propose>,
+    deadlines: Arc<Deadlines>,
+}
+
+impl Coordination {
+    pub(super) fn new(state: State, propose: Arc<dyn Propose>, deadlines: Arc<Deadlines>) -> Self {
+        Self { state, propose, deadlines }
+    }
+
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let late = looked.elapsed().saturating_sub(EVERY);
+            if late > STOOD_STILL {
+                self.deadlines.stood_still(late);
+            }
+            let kept = tokio::select! {
+                () = stop.cancelled() => return,
+                kept = self.look() => kept,
+            };
+            match kept {
+                Ok(()) => {}
+                // Both pass by themselves, and the next look finds out.
+                Err(DutyError::Propose(ProposeError::NoLeader | ProposeError::Busy)) => {}
+                Err(error) => tracing::warn!(%error, "leases could not be looked after; trying again"),
+            }
+            looked = Instant::now();
+        }
+    }
+
+    async fn look(&self) -> Result<(), DutyError> {
+        let standing = self.propose.standing();
+        if standing.leader_id != Some(standing.member_id) {
+            self.deadlines.rest();
+            return Ok(());
+        }
+        let term = standing.term;
+        if !self.deadlines.leads(term) {
+            self.load(term).await?;
+        }
+        self.expire(term).await?;
+        for (lock, since) in self.deadlines.resumable() {
+            self.resume(term, &lock, since).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins all leases' time anew, once everything is applied that was committed under earlier leaders.
+    async fn load(&self, term: u64) -> Result<(), DutyError> {
+        self.propose.read_barrier().await?;
+        self.deadlines.begin();
+        let mut after: Option<Name> = None;
+        loop {
+            let last = self.deadlines.load(|| {
+                let after = after.as_ref().map(|(namespace, id)| (namespace, *id));
+                let leases = self.state.view()?.leases(None, after, PAGE)?;
+                Ok::<_, StateError>((leases, Vec::new()))
+            })?;
+            match last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+            tokio::task::yield_now().await;
+        }
+        let mut after: Option<LockId> = None;
+        loop {
+            let mut last = None;
+            self.deadlines.load(|| {
+                let locks = self.state.view()?.locks(None, after.as_ref(), PAGE)?;
+                last = locks.last().map(|held| held.lock.clone());
+                Ok::<_, StateError>((Vec::new(), locks))
+            })?;
+            match last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+            tokio::task::yield_now().await;
+        }
+        self.deadlines.lead(term);
+        Ok(())
+    }
+
+    /// Ends what is due, some Commands at a time.
+    async fn expire(&self, term: u64) -> Result<(), DutyError> {
+        loop {
+            let due = self.deadlines.due(EXPIRE_LEASES * IN_FLIGHT);
+            if due.is_empty() {
+                return Ok(());
+            }
+            let groups = self.groups(due)?;
+            let ended = join_all(groups.into_iter().map(|group| self.end(term, group))).await;
+            ended.into_iter().collect::<Result<(), DutyError>>()?;
+        }
+    }
+
+    /// Leases that one Command may end, each group.
+    fn groups(&self, due: Vec<Due>) -> Result<Vec<Vec<Due>>, StateError> {
+        let view = self.state.view()?;
+        let mut groups: Vec<Vec<Due>> = Vec::new();
+        let (mut keys, mut bytes) = (0, 0);
+        for lease in due {
+            let load = view.lease_load(&lease.name.0, lease.name.1)?;
+            (keys, bytes) = (keys + load.count, bytes + load.bytes);
+            let fits = |group: &Vec<Due>| {
+                group.len() < EXPIRE_LEASES && keys <= EXPIRE_KEYS && bytes <= EXPIRE_BYTES
+            };
+            match groups.last_mut().filter(|group| fits(group)) {
+                Some(group) => group.push(lease),
+                None => {
+                    groups.push(vec![lease]);
+                    (keys, bytes) = (load.count, load.bytes);
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    async fn end(&self, term: u64, group: Vec<Due>) -> Result<(), DutyError> {
+        let leases = group.iter().map(|due| lease_expire::Due {
+            namespace: due.name.0.as_str().to_owned(),
+            id: due.name.1.0,
+            create_revision: due.create_revision,
+        });
+        let expire = command::LeaseExpire { term, leases: leases.collect() };
+        let ended = carry_out(&*self.propose, Op::LeaseExpire(expire)).await;
+        match ended {
+            Ok(Some(outcome::Result::Lease(done))) => {
+                tracing::debug!(leases = done.ended, keys = done.deleted, "leases expired");
+                self.deadlines.ended(&group);
+                Ok(())
+            }
+            // Refused: it was of another term.
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.deadlines.again(group.into_iter().map(|due| due.name));
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn resume(&self, term: u64, lock: &LockId, since: u64) -> Result<(), DutyError> {
+        let resume = command::LockResume { term, lock: Some(lock.to_name()), held_back_since: since };
+        carry_out(&*self.propose, Op::LockResume(resume)).await?;
+        Ok(())
+    }
+}

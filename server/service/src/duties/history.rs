@@ -1,0 +1,106 @@
+//! Keeping history within its bounds: compacting it, and reclaiming what is compacted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use konsul_state::command::{self, command::Op, outcome};
+use konsul_state::propose::{Propose, ProposeError};
+use konsul_state::{Revision, State, StateError};
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{DutyError, carry_out};
+use crate::core::now_ms;
+use crate::limits::Limits;
+
+/// How often history is looked at unasked.
+const EVERY: Duration = Duration::from_secs(10);
+/// Rows that one Command reclaims, so that the writes of others come between.
+const TRIM_ROWS: u32 = 1_000;
+
+/// Keeps history within its bounds.
+pub(super) struct History {
+    state: State,
+    propose: Arc<dyn Propose>,
+    min_age_ms: u64,
+    max_bytes: u64,
+    /// Rows of revisions up to this one are reclaimed, so that an idle server proposes nothing.
+    trimmed: Revision,
+}
+
+impl History {
+    pub(super) fn new(state: State, propose: Arc<dyn Propose>, limits: &Limits) -> Self {
+        Self {
+            state,
+            propose,
+            min_age_ms: u64::try_from(limits.history_min_age.as_millis()).unwrap_or(u64::MAX),
+            max_bytes: limits.history_max_bytes,
+            trimmed: Revision(0),
+        }
+    }
+
+    pub(super) async fn run(mut self, compacted: Arc<Notify>, stop: CancellationToken) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+                () = compacted.notified() => {}
+            }
+            let kept = tokio::select! {
+                () = stop.cancelled() => return,
+                kept = self.keep() => kept,
+            };
+            match kept {
+                Ok(()) => {}
+                // Both pass by themselves, and the next tick finds out.
+                Err(DutyError::Propose(ProposeError::NoLeader | ProposeError::Busy)) => {}
+                Err(error) => tracing::warn!(%error, "history could not be compacted; trying again"),
+            }
+        }
+    }
+
+    /// Reclaims what is compacted, and compacts until history is within its bounds.
+    async fn keep(&mut self) -> Result<(), DutyError> {
+        loop {
+            let standing = self.propose.standing();
+            if standing.leader_id != Some(standing.member_id) {
+                return Ok(());
+            }
+            self.trim().await?;
+            let Some(revision) = self.excess()? else { return Ok(()) };
+            tracing::info!(%revision, "compacting history, which has reached its size");
+            let compact = Op::Compact(command::Compact { revision: revision.0 });
+            carry_out(&*self.propose, compact).await?;
+        }
+    }
+
+    /// The revision to compact to, if history is too large: from half its greatest size on what is older than
+    /// the least age, and at the greatest size its older half whatever its age.
+    fn excess(&self) -> Result<Option<Revision>, StateError> {
+        let view = self.state.view()?;
+        let bytes = view.history_bytes();
+        if bytes <= self.max_bytes / 2 {
+            return Ok(None);
+        }
+        let compacted = view.compact_revision();
+        let half = Revision(compacted.0 + (view.revision().0 - compacted.0).div_ceil(2));
+        let old = view.revision_at(now_ms().saturating_sub(self.min_age_ms))?;
+        let to = if bytes > self.max_bytes { half } else { half.min(old) };
+        Ok((to > compacted).then_some(to))
+    }
+
+    async fn trim(&mut self) -> Result<(), DutyError> {
+        let compacted = self.state.view()?.compact_revision();
+        while self.trimmed < compacted {
+            let trim = Op::TrimHistory(command::TrimHistory { max_rows: TRIM_ROWS });
+            match carry_out(&*self.propose, trim).await? {
+                Some(outcome::Result::TrimHistory(done)) if done.more => {}
+                _ => self.trimmed = compacted,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! What the leader does unasked: keeps history within its bounds, ends leases whose time is over, lets locks go on that were
+//! held back. A duty only looks at the state, and at deadlines that no state has, and proposes Commands; a member that is not the
+//! leader rests.
+
+mod coordination;
+mod history;
+
+use std::sync::Arc;
+
+use konsul_state::command::{command::Op, outcome};
+use konsul_state::propose::{Propose, ProposeError};
+use konsul_state::{Command, State, StateError};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::core::now_ms;
+use crate::limits::Limits;
+use crate::readers::Readers;
+
+/// The running duties.
+pub struct Duties {
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DutyError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+}
+
+impl Duties {
+    /// Starts them on the current runtime. `compacted` wakes the keeping of history before its time (see
+    /// [`Parts::compacted`](crate::Parts::compacted)).
+    #[must_use]
+    pub fn start(
+        state: State,
+        propose: Arc<dyn Propose>,
+        readers: &Readers,
+        limits: &Limits,
+        compacted: Arc<Notify>,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let history = history::History::new(state.clone(), propose.clone(), limits);
+        let coordination = coordination::Coordination::new(state, propose, readers.deadlines.clone());
+        let tasks = vec![
+            tokio::spawn(history.run(compacted, stop.clone())),
+            tokio::spawn(coordination.run(stop.clone())),
+        ];
+        Self { stop, tasks }
+    }
+
+    /// Stops them, and returns when they have stopped.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "one of the leader's duties failed");
+            }
+        }
+    }
+}
+
+/// Has a Command carried out that nobody asked for.
+async fn carry_out(propose: &dyn Propose, op: Op) -> Result<Option<outcome::Result>, ProposeError> {
+    let command = Command { format: propose.format(), time_ms: now_ms(), op: Some(op), ..Default::default() };
+    Ok(propose.propose(command).await?.result)
+}

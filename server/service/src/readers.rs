@@ -1,0 +1,75 @@
+//! All that follows the stream of Batches on this member, told in this order: watchers, then what the leader keeps in memory, then
+//! callers who wait for a change of their own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use konsul_state::propose::{BatchSink, LeaderDesk};
+use konsul_state::{Batch, Revision, State, StateError};
+use tokio_util::sync::CancellationToken;
+
+use crate::lease::{Deadlines, Question};
+use crate::limits::Limits;
+use crate::lock::Turns;
+use crate::watch::Hub;
+
+/// The readers of the stream of Batches.
+pub struct Readers {
+    /// Watchers.
+    pub hub: Arc<Hub>,
+    pub(crate) deadlines: Arc<Deadlines>,
+    pub(crate) turns: Arc<Turns>,
+    /// Cancelled when the server stops.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Readers {
+    /// Readers of a state that is not written yet.
+    ///
+    /// # Errors
+    /// [`StateError`] when the state can't be read.
+    pub fn new(state: State, limits: Limits) -> Result<Arc<Self>, StateError> {
+        let turns = Arc::new(Turns::new(limits.max_waiting_locks));
+        let hub = Hub::new(state, limits)?;
+        Ok(Arc::new(Self { hub, deadlines: Arc::default(), turns, stop: CancellationToken::new() }))
+    }
+
+    /// How many leases this member looks after: all there are while it leads, none otherwise.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.deadlines.count()
+    }
+
+    /// Calls that wait for a lock or an election, or observe one.
+    #[must_use]
+    pub fn waiting_for_locks(&self) -> usize {
+        self.turns.count()
+    }
+
+    /// Ends streams and waiting calls with UNAVAILABLE and takes no more.
+    pub fn stop(&self) {
+        self.hub.stop();
+        self.turns.stop();
+        self.stop.cancel();
+    }
+}
+
+impl BatchSink for Readers {
+    fn publish(&self, batches: &[Arc<Batch>]) {
+        self.hub.publish(batches);
+        self.deadlines.publish(batches);
+        self.turns.publish(batches);
+    }
+
+    fn reset(&self, revision: Revision) {
+        self.hub.reset(revision);
+        self.deadlines.reset();
+        self.turns.reset();
+    }
+}
+
+impl LeaderDesk for Readers {
+    fn answer(&self, term: u64, question: Bytes) -> Option<Bytes> {
+        Question::answer(question, term, &self.deadlines)
+    }
+}

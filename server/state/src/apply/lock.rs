@@ -1,0 +1,223 @@
+//! Locks: claims in the order in which they were made. A claim is granted when it is the first that waits and those who hold
+//! the lock leave room for it, in the same Command that made the room: whoever waits costs nothing, and nobody overtakes.
+
+use super::lease;
+use crate::command::{
+    ClaimRecord, Deposed, Fence, LockAcquire, LockCancel, LockFull, LockLimitDiffers, LockModeDiffers,
+    LockNotHeld, LockOutcome, LockRecord, LockRelease, LockResume, LockSetValue, MAX_CLAIMS, refusal::Reason,
+};
+use crate::error::StateError;
+use crate::ids::{Key, LeaseId, LockId, Namespace};
+use crate::tables::bound;
+use crate::tables::claim::{self, Claim};
+use crate::tables::lock::Lock;
+use crate::tx::Tx;
+
+/// How many claims are looked at together when some may be granted.
+const STEP: usize = 64;
+
+/// How a claim is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Its holder said so.
+    GivenUp,
+    /// Its lease expired: the holder may not know yet.
+    Expired,
+}
+
+/// What the Commands on locks yield.
+type Done = Result<Result<LockOutcome, Reason>, StateError>;
+
+/// Claims a lock.
+pub(super) fn acquire(tx: &mut Tx<'_, '_>, acquire: LockAcquire) -> Done {
+    let lock = LockId::trusted(&acquire.lock.unwrap_or_default());
+    let lease = LeaseId(acquire.lease);
+    if let Err(reason) = lease::check_room(tx, &lock.namespace, lease)? {
+        return Ok(Err(reason));
+    }
+    let attempt = tx.random();
+    if let Some((token, claim)) = find(tx, &lock, lease)? {
+        if claim.shared != acquire.shared {
+            let name = lock.name.as_str().to_owned();
+            return Ok(Err(Reason::LockModeDiffers(LockModeDiffers { name })));
+        }
+        let granted = claim.granted;
+        tx.update::<Claim>((lock, token), |_| Some(ClaimRecord { attempt, ..claim }))?;
+        return Ok(Ok(LockOutcome { token, granted, attempt }));
+    }
+    let found = tx.get::<Lock>(&lock)?.unwrap_or_default();
+    let claims = found.shared + found.exclusive + found.waiting;
+    let name = || lock.name.as_str().to_owned();
+    if claims > 0 && found.limit != acquire.limit {
+        let limit = found.limit;
+        return Ok(Err(Reason::LockLimitDiffers(LockLimitDiffers { name: name(), limit })));
+    }
+    let mut next = LockRecord { limit: acquire.limit, ..found };
+    let granted = next.waiting == 0 && next.has_room(acquire.shared);
+    if !granted && !acquire.wait {
+        return Ok(Ok(LockOutcome { token: 0, granted: false, attempt }));
+    }
+    if claims >= MAX_CLAIMS {
+        return Ok(Err(Reason::LockFull(LockFull { name: name(), max_claims: MAX_CLAIMS })));
+    }
+    let token = tx.revision().0;
+    match granted {
+        true => next.grant(token, acquire.shared),
+        false => next.waiting += 1,
+    }
+    let claim = ClaimRecord {
+        lease: lease.0,
+        shared: acquire.shared,
+        granted,
+        delay_ms: acquire.delay_ms,
+        attempt,
+        value: acquire.value,
+        since_revision: tx.revision().0,
+        since_ms: tx.time_ms(),
+    };
+    tx.update::<Lock>(lock.clone(), |_| Some(next))?;
+    tx.update::<Claim>((lock, token), |_| Some(claim))?;
+    Ok(Ok(LockOutcome { token, granted, attempt }))
+}
+
+/// Gives a claim up.
+pub(super) fn release(tx: &mut Tx<'_, '_>, release: &LockRelease) -> Done {
+    let lock = LockId::trusted(&release.lock.clone().unwrap_or_default());
+    match find(tx, &lock, LeaseId(release.lease))? {
+        Some((token, claim)) if release.token == 0 || release.token == token => {
+            give_up(tx, &lock, token, Loss::GivenUp)?;
+            Ok(Ok(LockOutcome { token, granted: claim.granted, attempt: claim.attempt }))
+        }
+        _ => Ok(Err(not_held(&lock, release.token))),
+    }
+}
+
+/// Gives a claim up that nobody waits for, unless somebody waits for it again.
+pub(super) fn cancel(tx: &mut Tx<'_, '_>, cancel: &LockCancel) -> Done {
+    let lock = LockId::trusted(&cancel.lock.clone().unwrap_or_default());
+    match find(tx, &lock, LeaseId(cancel.lease))? {
+        Some((token, claim)) if claim.attempt == cancel.attempt => {
+            give_up(tx, &lock, token, Loss::GivenUp)?;
+            Ok(Ok(LockOutcome { token, granted: claim.granted, attempt: claim.attempt }))
+        }
+        _ => Ok(Ok(LockOutcome::default())),
+    }
+}
+
+/// Lets a lock be granted again that was held back, if it is still the leader who says so and it lost nobody since.
+pub(super) fn resume(tx: &mut Tx<'_, '_>, resume: &LockResume) -> Done {
+    if resume.term != tx.term() {
+        return Ok(Err(Reason::Deposed(Deposed {})));
+    }
+    let lock = LockId::trusted(&resume.lock.clone().unwrap_or_default());
+    let Some(found) = tx.get::<Lock>(&lock)? else { return Ok(Ok(LockOutcome::default())) };
+    if found.held_back_since == resume.held_back_since {
+        settle(tx, &lock, LockRecord { held_back_since: 0, delay_ms: 0, ..found })?;
+    }
+    Ok(Ok(LockOutcome::default()))
+}
+
+/// Replaces what a holder says.
+pub(super) fn set_value(tx: &mut Tx<'_, '_>, set: LockSetValue) -> Done {
+    let lock = LockId::trusted(&set.lock.unwrap_or_default());
+    match find(tx, &lock, LeaseId(set.lease))? {
+        Some((token, claim)) if claim.granted && (set.token == 0 || set.token == token) => {
+            let attempt = claim.attempt;
+            tx.update::<Claim>((lock, token), |_| Some(ClaimRecord { value: set.value, ..claim }))?;
+            Ok(Ok(LockOutcome { token, granted: true, attempt }))
+        }
+        _ => Ok(Err(not_held(&lock, set.token))),
+    }
+}
+
+/// Whether the lock is held now under this token. A token that is older than the newest grant of a lock that one may hold at a
+/// time never is.
+pub(super) fn holds(
+    tx: &mut Tx<'_, '_>,
+    namespace: &Namespace,
+    fence: &Fence,
+) -> Result<Result<(), Reason>, StateError> {
+    let (kind, name) = (fence.kind(), Key::trusted(&fence.name));
+    let lock = LockId { namespace: namespace.clone(), kind, name };
+    let claim = tx.get::<Claim>(&(lock.clone(), fence.token))?;
+    Ok(match claim.is_some_and(|claim| claim.granted) {
+        true => Ok(()),
+        false => Err(not_held(&lock, fence.token)),
+    })
+}
+
+/// Takes a claim away, and grants the lock to whoever is next.
+pub(super) fn give_up(tx: &mut Tx<'_, '_>, lock: &LockId, token: u64, loss: Loss) -> Result<(), StateError> {
+    let Some(claim) = tx.update::<Claim>((lock.clone(), token), |_| None)? else { return Ok(()) };
+    let mut next = tx.get::<Lock>(lock)?.unwrap_or_default();
+    match (claim.granted, claim.shared) {
+        (false, _) => next.waiting -= 1,
+        (true, true) => next.shared -= 1,
+        (true, false) => next.exclusive -= 1,
+    }
+    if claim.granted && loss == Loss::Expired && claim.delay_ms > 0 {
+        next.held_back_since = tx.revision().0;
+        next.delay_ms = next.delay_ms.max(claim.delay_ms);
+    }
+    settle(tx, lock, next)
+}
+
+/// Grants a lock to those next in line, as far as there is room, and writes it.
+fn settle(tx: &mut Tx<'_, '_>, lock: &LockId, mut next: LockRecord) -> Result<(), StateError> {
+    let (since_revision, since_ms) = (tx.revision().0, tx.time_ms());
+    'lines: while next.waiting > 0 && next.held_back_since == 0 {
+        let rows = tx.rows();
+        for (token, claim) in claim::after(&rows.tables, &rows.txn, lock, next.granted_upto, STEP)? {
+            if !next.has_room(claim.shared) {
+                break 'lines;
+            }
+            next.waiting -= 1;
+            next.grant(token, claim.shared);
+            let granted = ClaimRecord { granted: true, since_revision, since_ms, ..claim };
+            tx.update::<Claim>((lock.clone(), token), |_| Some(granted))?;
+        }
+    }
+    let is_needed = next.shared + next.exclusive + next.waiting > 0 || next.held_back_since != 0;
+    tx.update::<Lock>(lock.clone(), |_| is_needed.then_some(next))?;
+    Ok(())
+}
+
+/// The claim that a lease has on a lock.
+fn find(
+    tx: &mut Tx<'_, '_>,
+    lock: &LockId,
+    lease: LeaseId,
+) -> Result<Option<(u64, ClaimRecord)>, StateError> {
+    let rows = tx.rows();
+    let name = (lock.kind, lock.name.as_str());
+    let Some(token) = bound::token(&rows.tables, &rows.txn, &lock.namespace, lease, name)? else {
+        return Ok(None);
+    };
+    let claim = tx.get::<Claim>(&(lock.clone(), token))?;
+    let missing = || StateError::corrupt(bound::TABLE.name, "a row names a claim that is not there");
+    Ok(Some((token, claim.ok_or_else(missing)?)))
+}
+
+fn not_held(lock: &LockId, token: u64) -> Reason {
+    let (kind, name) = (lock.kind.into(), lock.name.as_str().to_owned());
+    Reason::LockNotHeld(LockNotHeld { kind, name, token })
+}
+
+impl LockRecord {
+    /// Whether one more could hold it.
+    fn has_room(&self, shared: bool) -> bool {
+        let is_free = match shared {
+            true => self.exclusive == 0,
+            false => self.shared == 0 && self.exclusive < u64::from(self.limit),
+        };
+        is_free && self.held_back_since == 0
+    }
+
+    fn grant(&mut self, token: u64, shared: bool) {
+        match shared {
+            true => self.shared += 1,
+            false => self.exclusive += 1,
+        }
+        self.granted_upto = token;
+    }
+}
