@@ -7,7 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cluster::Cluster;
 use crate::compact::Compact;
 use crate::completion::Completion;
+use crate::elect::Elect;
 use crate::kv::Kv;
+use crate::lease::Lease;
+use crate::lock::Lock;
 use crate::recover::Recover;
 use crate::server::Server;
 use crate::status::Status;
@@ -22,6 +25,7 @@ Examples:
   konsul kv put app/port 8080                    write a key
   konsul kv get app/port                         read it
   konsul kv watch app/ --exec ./reload.sh        run a command on every change
+  konsul lock jobs/nightly -- ./nightly.sh       run a command while holding a lock
 
 Exit codes:
   0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted";
@@ -41,6 +45,9 @@ pub(crate) enum Command {
     Server(Server),
     Status(Status),
     Kv(Kv),
+    Lease(Lease),
+    Lock(Lock),
+    Elect(Elect),
     Cluster(Cluster),
     Compact(Compact),
     Tls(Tls),
@@ -91,7 +98,7 @@ pub(crate) enum Format {
 }
 
 /// Parses a number with a unit.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let milliseconds_per_unit = match unit {

@@ -39,6 +39,15 @@ pub(crate) enum Failure {
     /// A cluster without a leader.
     #[error("no leader is known: fewer voters are alive, or reach each other, than a majority")]
     NoLeader,
+    /// What a command held is lost.
+    #[error("{what} is lost")]
+    Lost { what: String },
+    /// A lock that was asked for without waiting is held by others.
+    #[error("lock {name} is not free: `konsul lock {name}` says who holds it")]
+    NotFree { name: String },
+    /// The command that was run ended with this code, and said why itself.
+    #[error("the command failed")]
+    Command { code: u8 },
     /// A signal ended the command.
     #[error("interrupted")]
     Interrupted { code: u8 },
@@ -50,7 +59,7 @@ impl Failure {
         match self {
             Self::Client(Error::InvalidAddress { .. } | Error::InvalidToken) => 2,
             Self::Server(failure) => failure.exit_code(),
-            Self::Exec { code, .. } | Self::Interrupted { code } => *code,
+            Self::Exec { code, .. } | Self::Interrupted { code } | Self::Command { code } => *code,
             _ => 1,
         }
     }
@@ -59,7 +68,7 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
-            Self::Interrupted { .. } => {}
+            Self::Interrupted { .. } | Self::Command { .. } => {}
             _ => complain(&self.to_string()),
         }
         ExitCode::from(self.exit_code())

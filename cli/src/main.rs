@@ -4,7 +4,8 @@
 //! # Layout
 //! - `args`: the command line
 //! - `session`: the client and the output of a command
-//! - `kv`, `status`, `compact`: the client commands, one file each
+//! - `kv`, `lease`, `lock`, `elect`, `status`, `compact`: the client commands, one file each
+//! - `holding`: runs a command while something is held; `signals`: what it is told meanwhile
 //! - `server`: the server, which is a crate of its own
 //! - `tls`: certificates for members, which no server is asked for
 //! - `completion`: shell completions
@@ -16,12 +17,17 @@ mod args;
 mod cluster;
 mod compact;
 mod completion;
+mod elect;
 mod failure;
+mod holding;
 mod kv;
+mod lease;
+mod lock;
 mod output;
 mod recover;
 mod server;
 mod session;
+mod signals;
 mod status;
 mod tls;
 mod value;
@@ -54,5 +60,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cluster(command) => session::run(cli.client, |session| command.run(session)),
         Command::Compact(command) => session::run(cli.client, |session| command.run(session)),
         Command::Kv(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Lease(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Lock(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Elect(command) => session::run(cli.client, |session| command.run(session)),
     }
 }

@@ -23,13 +23,21 @@ const IDEMPOTENCY_KEY_MAX_BYTES: usize = 128;
 pub(crate) struct Call {
     client: Client,
     timeout: Duration,
+    /// Whether it waits for something at the server, so that silence says nothing.
+    is_waiting: bool,
     idempotency_key: Option<MetadataValue<Ascii>>,
 }
 
 impl Call {
     /// A call that changes nothing.
     pub(crate) fn read(client: &Client, timeout: Duration) -> Self {
-        Self { client: client.clone(), timeout, idempotency_key: None }
+        Self { client: client.clone(), timeout, is_waiting: false, idempotency_key: None }
+    }
+
+    /// A call that waits at the server for something to happen, and may be repeated as it is. A server that hangs is found out by
+    /// its connection.
+    pub(crate) fn waiting(client: &Client, timeout: Duration) -> Self {
+        Self { is_waiting: true, ..Self::read(client, timeout) }
     }
 
     /// A call that changes something: with the caller's idempotency key or a fresh one.
@@ -47,7 +55,7 @@ impl Call {
             return Err(Error::InvalidIdempotencyKey);
         }
         let key = MetadataValue::try_from(key).map_err(|_| Error::InvalidIdempotencyKey)?;
-        Ok(Self { client: client.clone(), timeout, idempotency_key: Some(key) })
+        Ok(Self { idempotency_key: Some(key), ..Self::read(client, timeout) })
     }
 
     /// Makes the call, again and again while that may help and the deadline has not passed.
@@ -105,7 +113,7 @@ impl Call {
     /// left: the call may just be a slow one.
     fn attempt_until(&self, deadline: Instant, turns: u32) -> Instant {
         match self.client.shared.patience(self.timeout) {
-            Some(patience) if turns > 1 => deadline.min(Instant::now() + patience),
+            Some(patience) if turns > 1 && !self.is_waiting => deadline.min(Instant::now() + patience),
             _ => deadline,
         }
     }

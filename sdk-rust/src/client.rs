@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::admin::Admin;
+use crate::election::Elections;
 use crate::error::Error;
 use crate::kv::Kv;
+use crate::lease::Leases;
+use crate::lock::Locks;
 use crate::transport::{Route, Timing};
 
 /// Deadline of a call unless the builder says otherwise.
@@ -79,6 +82,21 @@ impl Client {
     /// The KV service, in the client's namespace.
     pub fn kv(&self) -> Kv {
         Kv::new(self.clone())
+    }
+
+    /// The Lease service, in the client's namespace.
+    pub fn leases(&self) -> Leases {
+        Leases::new(self.clone())
+    }
+
+    /// The Lock service, in the client's namespace.
+    pub fn locks(&self) -> Locks {
+        Locks::new(self.clone())
+    }
+
+    /// The Election service, in the client's namespace.
+    pub fn elections(&self) -> Elections {
+        Elections::new(self.clone())
     }
 
     /// The Admin service.

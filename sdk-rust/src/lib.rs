@@ -1,4 +1,5 @@
-//! Konsul's client for Rust: KV, retries with idempotency keys, and a watch that resumes by itself.
+//! Konsul's client for Rust: KV, retries with idempotency keys, a watch that resumes by itself, and leases, locks and elections
+//! that are kept up and tell when they are lost.
 //!
 //! ```no_run
 //! use konsul_client::{Client, WatchEvent, WatchOptions};
@@ -42,6 +43,7 @@
 //! - [`Client`], [`ClientBuilder`]: the way in
 //! - [`kv`]: reads and writes, one builder a call
 //! - [`watch`]: changes as they happen
+//! - [`lease`], [`lock`], [`election`]: what is held as long as a guard lives, and tells when it is lost
 //! - [`Admin`]: status and compaction
 //! - [`Error`]: what went wrong
 
@@ -49,15 +51,19 @@ mod address;
 mod admin;
 mod call;
 mod client;
+pub mod election;
 mod error;
 mod keys;
 pub mod kv;
+pub mod lease;
+pub mod lock;
 mod retry;
 mod transport;
 pub mod watch;
 
 pub use admin::Admin;
 pub use client::{Client, ClientBuilder};
+pub use election::{Elections, Leadership};
 pub use error::{Answer, CompactedError, Error, Unreachable};
 pub use keys::Keys;
 pub use konsul_proto::DESCRIPTOR_SET;
@@ -65,5 +71,7 @@ pub use konsul_proto::v1 as proto;
 pub use konsul_proto::v1::Entry;
 pub use konsul_proto::v1::compare::Operator;
 pub use kv::{Compare, DeleteOperation, Kv, Operation, PutOperation};
+pub use lease::{HeldLease, Leases};
+pub use lock::{LockGuard, Locks};
 pub use tonic::Code;
 pub use watch::{Watch, WatchEvent, WatchOptions};

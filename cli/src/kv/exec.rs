@@ -7,9 +7,9 @@ use konsul_client::proto::{Entry, WatchEvent, watch_event};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
-use super::watch::Interrupt;
 use crate::failure::{Failure, complain};
 use crate::output::json;
+use crate::signals::Interrupt;
 
 /// A command to run with `sh -c`.
 pub(super) struct Exec {

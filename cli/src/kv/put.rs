@@ -1,7 +1,11 @@
 //! `konsul kv put`.
 
-use clap::Args;
+use std::time::Duration;
 
+use clap::Args;
+use konsul_client::proto::{Fence, fence};
+
+use crate::args::duration;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::value;
@@ -13,6 +17,8 @@ Examples:
   date | konsul kv put app/started -             what comes on stdin
   konsul kv put app/leader me --if-absent        only if the key is not there
   konsul kv put app/port 8081 --if-revision 17   only if nobody wrote since revision 17
+  konsul kv put app/session me --ttl 30s         gone unless it is written again within 30 s
+  konsul kv put app/state done --if-locked jobs/nightly=$KONSUL_FENCING_TOKEN
   konsul kv put app/handle @home --literal       a value that begins with @
   konsul kv put app/offset -- -5                 a value that begins with -";
 
@@ -42,6 +48,15 @@ pub(crate) struct Put {
     /// Write only if the key's last write was at this revision; 0: if it does not exist
     #[arg(long, value_name = "N")]
     if_revision: Option<u64>,
+    /// Bind the key to this lease: it is deleted when the lease ends
+    #[arg(long, value_name = "ID", default_value_t = 0, hide_default_value = true)]
+    lease: u64,
+    /// Delete the key when it was not written again for this long, 1s to 24h
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "lease")]
+    ttl: Option<Duration>,
+    /// Write only while this lock is held under this token
+    #[arg(long, value_name = "LOCK=TOKEN", value_parser = fence)]
+    if_locked: Option<Fence>,
     /// Also print the entry that was overwritten
     #[arg(long)]
     previous: bool,
@@ -61,9 +76,23 @@ impl Put {
         if let Some(revision) = self.if_revision {
             put = put.if_revision(revision);
         }
+        put = put.lease(self.lease);
+        if let Some(ttl) = self.ttl {
+            put = put.ttl(ttl);
+        }
+        if let Some(fence) = self.if_locked {
+            put = put.fence(fence);
+        }
         if self.previous {
             put = put.previous();
         }
         session.output.message(&put.await?)
     }
+}
+
+/// A lock and the token under which it is held.
+fn fence(text: &str) -> Result<Fence, String> {
+    let parsed = text.rsplit_once('=').and_then(|(name, token)| Some((name, token.parse().ok()?)));
+    let (name, token) = parsed.ok_or("it should be LOCK=TOKEN, with the token that `konsul lock` gives")?;
+    Ok(Fence { held: Some(fence::Held::Lock(name.to_owned())), token })
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use konsul_client::proto::{self, watch_event};
 use konsul_client::{WatchEvent, WatchOptions};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exec::Exec;
 use crate::failure::{Failure, complain};
 use crate::session::Session;
+use crate::signals::Interrupt;
 
 /// Keeps the point to resume at ahead of compaction while the keys are quiet.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
@@ -121,29 +121,4 @@ fn change(event: WatchEvent) -> Option<proto::WatchEvent> {
         _ => return None,
     };
     Some(proto::WatchEvent { r#type: kind.into(), entry: Some(entry), previous })
-}
-
-/// The signals that end a watch.
-pub(super) struct Interrupt {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Interrupt {
-    fn new() -> Result<Self, Failure> {
-        let handler =
-            |kind| signal(kind).map_err(|error| Failure::Start { what: "the signal handler".into(), error });
-        Ok(Self {
-            interrupt: handler(SignalKind::interrupt())?,
-            terminate: handler(SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for a signal: its exit code, as shells have it.
-    pub(super) async fn code(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.interrupt.recv() => 130,
-            _ = self.terminate.recv() => 143,
-        }
-    }
 }

@@ -39,7 +39,14 @@ named!(
     WatchEvent,
     StatusResponse,
     ListMembersResponse,
-    CompactResponse
+    CompactResponse,
+    GrantResponse,
+    RefreshResponse,
+    RevokeResponse,
+    LeaseGetResponse,
+    LeaseListResponse,
+    LockGetResponse,
+    LeaderResponse
 );
 
 /// A message as one line.

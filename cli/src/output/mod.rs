@@ -1,6 +1,7 @@
 //! All that is printed on stdout. `text` says it for people, `json` is the API's own JSON; here is only which one, and how
 //! it gets out. What no server said has its text where it is made.
 
+mod coordination;
 pub(crate) mod json;
 mod text;
 

@@ -266,7 +266,7 @@ fn deleted(count: u64, revision: u64, previous: &[Entry]) -> String {
     text
 }
 
-fn keys(count: u64) -> String {
+pub(super) fn keys(count: u64) -> String {
     format!("{count} {}", if count == 1 { "key" } else { "keys" })
 }
 
@@ -295,13 +295,13 @@ fn detail(entry: &Entry) -> String {
 }
 
 /// Names and values, aligned.
-fn fields(fields: &[(&str, String)]) -> String {
+pub(super) fn fields(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     fields.iter().map(|(name, value)| format!("{DIM}{name:<width$}{DIM:#}  {value}\n")).collect()
 }
 
 /// Columns, aligned but for the last.
-fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
+pub(super) fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).chain([head[column].len()]).max();
     let widths: Vec<usize> = (0..COLUMNS).map(|column| width(column).unwrap_or(0)).collect();
     let line = |cells: Vec<&str>| {
@@ -321,7 +321,7 @@ fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: &[[String; COLUMNS]]
 }
 
 /// The beginning of a value in one line; of bytes that are no text only how many they are.
-fn preview(value: &Bytes) -> String {
+pub(super) fn preview(value: &Bytes) -> String {
     match std::str::from_utf8(value) {
         Err(_) => format!("({} bytes)", value.len()),
         Ok(text) if text.chars().count() <= PREVIEW_MAX_CHARS => escape(text),
@@ -333,7 +333,7 @@ fn preview(value: &Bytes) -> String {
 }
 
 /// Text without the characters that would break the line or steer the terminal.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
         if character.is_control() {
             escaped.extend(character.escape_default());
@@ -344,7 +344,7 @@ fn escape(text: &str) -> String {
     })
 }
 
-fn time(time: Option<&Timestamp>) -> String {
+pub(super) fn time(time: Option<&Timestamp>) -> String {
     time.map_or("-".into(), |time| Timestamp { nanos: 0, ..*time }.to_string())
 }
 

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod command_line;
+mod coordination;
 mod data_dir;
 mod disk_full;
 mod drain;

@@ -114,7 +114,7 @@ impl Trio {
     }
 
     /// The place of the member that leads.
-    async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         for (place, server) in self.servers.iter().enumerate() {
             let status = server.status().await;
             if status.leader_id == status.member_id {

@@ -1,10 +1,12 @@
 //! The operations and comparisons that a batch or a transaction is made of. Sends nothing.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use konsul_proto::v1::compare::{Operator, Target};
 use konsul_proto::v1::{self, operation};
 
-use super::options::preconditions;
+use super::options::{preconditions, proto_duration};
 use crate::keys::Keys;
 
 /// One write of a batch or a transaction.
@@ -41,6 +43,18 @@ impl PutOperation {
     /// Returns the entry that was overwritten.
     pub fn previous(mut self) -> Self {
         self.inner.previous = true;
+        self
+    }
+
+    /// Binds the key to a lease: it is deleted when the lease ends.
+    pub fn lease(mut self, id: u64) -> Self {
+        self.inner.lease = id;
+        self
+    }
+
+    /// Deletes the key when it was not written again for this long, 1 s to 24 h.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.inner.ttl = Some(proto_duration(ttl));
         self
     }
 

@@ -87,6 +87,19 @@ macro_rules! preconditions {
             self
         }
 
+        /// Only if the key is bound to this lease; 0 means to none.
+        pub fn if_lease(mut self, id: u64) -> Self {
+            self.$($path).+.get_or_insert_default().lease = Some(id);
+            self
+        }
+
+        /// Only if a lock or an election is held under a token: see [`LockGuard::fence`](crate::LockGuard::fence) and
+        /// [`Leadership::fence`](crate::Leadership::fence). Refused with reason LOCK_NOT_HELD otherwise.
+        pub fn fence(mut self, fence: crate::proto::Fence) -> Self {
+            self.$($path).+.get_or_insert_default().fence = Some(fence);
+            self
+        }
+
         /// Only if the key's value is this.
         pub fn if_value(mut self, value: impl Into<bytes::Bytes>) -> Self {
             self.$($path).+.get_or_insert_default().value = Some(value.into());

@@ -1,10 +1,12 @@
 //! Writes one key.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use konsul_proto::v1::{PutRequest, PutResponse};
 
 use super::Kv;
-use super::options::{awaitable, idempotency_key, preconditions};
+use super::options::{awaitable, idempotency_key, preconditions, proto_duration};
 use crate::call::Call;
 use crate::error::Error;
 
@@ -38,6 +40,18 @@ impl Put {
     /// Returns the entry that was overwritten.
     pub fn previous(mut self) -> Self {
         self.request.previous = true;
+        self
+    }
+
+    /// Binds the key to a lease: it is deleted when the lease ends.
+    pub fn lease(mut self, id: u64) -> Self {
+        self.request.lease = id;
+        self
+    }
+
+    /// Deletes the key when it was not written again for this long, 1 s to 24 h.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.request.ttl = Some(proto_duration(ttl));
         self
     }
 

@@ -227,8 +227,8 @@ impl ServiceError {
     /// The one map from refusals to what the wire carries.
     fn shape(&self) -> Shape {
         use Code::{
-            Aborted, AlreadyExists, DataLoss, DeadlineExceeded, FailedPrecondition, Internal,
-            InvalidArgument, NotFound, OutOfRange, ResourceExhausted, Unavailable,
+            AlreadyExists, DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument,
+            NotFound, OutOfRange, ResourceExhausted, Unavailable,
         };
         match self {
             Self::InvalidField { field, problem } => {
@@ -289,7 +289,8 @@ impl ServiceError {
                 .retry(1_000)
                 .with("name", name)
                 .with("limit", max_claims),
-            Self::ClaimTakenOver => Shape::new(Aborted, "CLAIM_TAKEN_OVER"),
+            // Not ABORTED, which is retried: two callers would take it over from each other for ever.
+            Self::ClaimTakenOver => Shape::new(FailedPrecondition, "CLAIM_TAKEN_OVER"),
             Self::ClaimLost => Shape::new(FailedPrecondition, "CLAIM_LOST"),
             Self::TooMany { reason, limit, .. } => {
                 Shape::new(ResourceExhausted, reason).retry(1_000).with("limit", limit)
