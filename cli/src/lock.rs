@@ -24,6 +24,9 @@ The command finds its fencing token in KONSUL_FENCING_TOKEN, and its lease in KO
 could be reached for as long as its lease lives, the command is sent SIGTERM at once, and SIGKILL after --grace. Signals are passed
 on to it, and its exit code is returned.";
 
+/// How much of a command is shown to others.
+const HOLDER_MAX_CHARS: usize = 100;
+
 /// Run a command while holding a lock
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -123,8 +126,6 @@ impl Lock {
     /// The command, for people who look who holds the lock.
     fn holder(&self) -> String {
         let command: Vec<_> = self.command.iter().map(|part| part.to_string_lossy()).collect();
-        let mut command = command.join(" ");
-        command.truncate(command.floor_char_boundary(256));
-        command
+        command.join(" ").chars().take(HOLDER_MAX_CHARS).collect()
     }
 }

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cluster::Cluster;
 use crate::network::Network;
 use crate::report::Report;
-use crate::workload::{Change, History, Promise, Record, Workload};
+use crate::workload::{Change, Coordination, History, Promise, Record, Workload};
 use crate::{checks, command, nemesis, summary, workload};
 
 /// How long a new or a healed cluster may take until all members serve and know a leader.
@@ -62,6 +62,8 @@ struct Memories {
     streams: Vec<(String, Vec<Change>)>,
     /// What the store says has happened; `None` when it could not be read.
     history: Option<Vec<Change>>,
+    /// What lockers and tenants remember; `None` when it could not be collected.
+    coordination: Option<Coordination>,
 }
 
 /// Runs a round; the exit code says whether the cluster kept its promises.
@@ -130,6 +132,7 @@ async fn calm(cluster: &Cluster, workload: &mut Workload, options: &RoundOptions
     }
     let promises = workload.stop().await?;
     let streams = workload.streams(cluster, CALM_LIMIT).await?;
+    let coordination = report.found_if(workload.coordination(cluster, CALM_LIMIT).await);
     workload.read_all(cluster, CALM_LIMIT).await;
     report.found_if(until_equal(cluster).await);
     let history = report.found_if(workload::told_history(cluster, &workload.history, CALM_LIMIT).await);
@@ -138,7 +141,7 @@ async fn calm(cluster: &Cluster, workload: &mut Workload, options: &RoundOptions
         write_changes(&options.folder.join(format!("changes-{name}.jsonl")), changes)?;
     }
     report.tell("all was read");
-    Ok(Memories { records: workload.history.records(), promises, streams, history })
+    Ok(Memories { records: workload.history.records(), promises, streams, history, coordination })
 }
 
 /// Waits until all members have applied the same, and compares their states.
@@ -178,8 +181,11 @@ fn write_changes(path: &Path, changes: &[Change]) -> Result<()> {
 }
 
 fn judge(memories: &Memories, report: &Report) {
-    let Memories { records, promises, streams, history } = memories;
+    let Memories { records, promises, streams, history, coordination } = memories;
     report.found_all(checks::revisions_follow_time(records));
+    if let Some(coordination) = coordination {
+        judge_coordination(coordination, report);
+    }
     let Some(history) = history else { return };
     for (name, stream) in streams {
         report.found_all(checks::stream_is_history(name, stream, history));
@@ -189,6 +195,20 @@ fn judge(memories: &Memories, report: &Report) {
     let kept = promises.iter().filter(|promise| promise.revision.is_some()).count();
     report.say(format_args!("{} changes, told to {} watchers", history.len(), streams.len()));
     report.say(format_args!("{kept} acknowledged writes of {} to the ledger", promises.len()));
+}
+
+fn judge_coordination(coordination: &Coordination, report: &Report) {
+    let Coordination { counts, versions, tenancies, ends, leaders } = coordination;
+    report.found_all(checks::counting_is_exact(&counts.counts, versions));
+    report.found_all(checks::leases_live_their_time(tenancies, ends, leaders, &report.faults()));
+    let (number, fenced) = (versions.len(), counts.fenced);
+    report.say(format_args!("counted to {number} under a lock, {fenced} writes of former holders refused"));
+    if let Some((median, most)) = checks::lateness(tenancies, ends, leaders) {
+        let (leases, median, most) = (tenancies.len(), median.as_secs_f64(), most.as_secs_f64());
+        report.say(format_args!(
+            "{leases} leases ended, half of them within {median:.2} s after their time, all within {most:.2} s"
+        ));
+    }
 }
 
 async fn check_linearizability(history: &History, checker: &Path, report: &Report) -> Result<()> {

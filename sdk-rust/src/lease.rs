@@ -21,6 +21,8 @@ use crate::kv::proto_duration;
 
 /// A lease is refreshed this often within its time to live: two refreshes may fail.
 const REFRESHES_A_TTL: u32 = 3;
+/// Longest name of a holder: what the API takes, whatever characters it has.
+const HOLDER_MAX_CHARS: usize = 256 / 4;
 /// How long to wait after a refresh that was refused.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -208,7 +210,7 @@ impl HeldLease {
 
     /// Whether it is lost.
     pub fn is_lost(&self) -> bool {
-        *self.inner.lost.borrow()
+        self.inner.is_lost()
     }
 
     /// Returns when it is lost.
@@ -217,9 +219,10 @@ impl HeldLease {
         drop(self.inner.lost.clone().wait_for(|lost| *lost).await);
     }
 
-    /// Stops refreshing it without ending it: somebody else may, or it ends by itself.
+    /// Stops refreshing it without ending it: somebody else may go on, or it ends by itself. For all clones it counts as lost.
     pub fn leave(self) {
         self.inner.ends.store(false, Ordering::Relaxed);
+        self.inner.renewing.abort();
     }
 
     /// Ends the lease now. One that was lost is no error.
@@ -236,12 +239,20 @@ impl HeldLease {
     }
 }
 
+impl Inner {
+    fn is_lost(&self) -> bool {
+        // Nobody tells any more when nobody refreshes it any more.
+        *self.lost.borrow() || self.lost.has_changed().is_err()
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.renewing.abort();
-        if !self.ends.load(Ordering::Relaxed) || *self.lost.borrow() {
+        if !self.ends.load(Ordering::Relaxed) || self.is_lost() {
+            self.renewing.abort();
             return;
         }
+        self.renewing.abort();
         let (leases, id) = (self.leases.clone(), self.id);
         // Without a runtime it ends by itself a little later.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -283,7 +294,6 @@ fn holder() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let program = std::env::current_exe().ok();
     let program = program.as_deref().and_then(|path| path.file_name()).unwrap_or_default();
-    let mut holder = format!("{} {} {}", host.trim(), program.to_string_lossy(), std::process::id());
-    holder.truncate(holder.floor_char_boundary(256));
-    holder
+    let holder = format!("{} {} {}", host.trim(), program.to_string_lossy(), std::process::id());
+    holder.chars().take(HOLDER_MAX_CHARS).collect()
 }

@@ -1,13 +1,16 @@
-//! What uses the cluster while it is being broken: clients of single keys, writers of a ledger, watchers, and one who compares the members.
+//! What uses the cluster while it is being broken: clients of single keys, writers of a ledger, holders of a lock, tenants of leases, watchers,
+//! and one who compares the members.
 //! They only remember; what they remember is judged in `checks`.
 
 mod history;
 mod ledger;
+mod locker;
 mod register;
 mod sampler;
+mod tenant;
 mod watcher;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +28,16 @@ use crate::member::Member;
 pub(crate) use history::Version;
 pub(crate) use history::{History, Op, Outcome, Record};
 pub(crate) use ledger::{LEDGER, Promise};
+pub(crate) use locker::{Count, Counts};
 use register::Register;
+pub(crate) use tenant::Tenancy;
 pub(crate) use watcher::{Change, Watcher};
 
 /// Clients of each single member, and as many that have all addresses.
 const CLIENTS_EACH: usize = 2;
+const POLL: Duration = Duration::from_millis(100);
+/// How long a watch may take to tell what has happened, once all is healed.
+const HEARSAY: Duration = Duration::from_secs(1);
 /// Written last, so that everything before it is known to have come.
 const LAST_KEY: &str = "last";
 
@@ -40,8 +48,27 @@ pub(crate) struct Workload {
     watchers: Vec<Watcher>,
     clients: JoinSet<()>,
     writers: JoinSet<Vec<Promise>>,
-    sampler: JoinSet<()>,
+    lockers: JoinSet<Counts>,
+    tenants: JoinSet<Vec<Tenancy>>,
+    ends: JoinSet<BTreeMap<String, Duration>>,
+    sampler: JoinSet<Vec<Duration>>,
+    /// When each leader was seen first.
+    leaders: Vec<Duration>,
     stop: watch::Sender<bool>,
+    stop_ends: watch::Sender<bool>,
+}
+
+/// What lockers and tenants remember.
+#[derive(Debug, Default)]
+pub(crate) struct Coordination {
+    pub(crate) counts: Counts,
+    /// The versions of the lockers' number, in order.
+    pub(crate) versions: Vec<Count>,
+    pub(crate) tenancies: Vec<Tenancy>,
+    /// When each tenant's key went.
+    pub(crate) ends: BTreeMap<String, Duration>,
+    /// When each leader was seen first: it gives all leases their full time again.
+    pub(crate) leaders: Vec<Duration>,
 }
 
 /// Through whom somebody uses the cluster: one member's name, or `all`.
@@ -60,6 +87,10 @@ impl Workload {
         let history = Arc::new(History::new(folder, cluster.report.began())?);
         let mut random = StdRng::seed_from_u64(seed);
         let (mut clients, mut writers) = (JoinSet::new(), JoinSet::new());
+        let (mut lockers, mut tenants, mut ends) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+        let (stop_ends, ends_stopped) = watch::channel(false);
+        let began = cluster.report.began();
+        ends.spawn(tenant::ends(patient(&everyone(cluster))?, began, ends_stopped));
         let mut watchers = Vec::new();
         for way in ways(cluster) {
             watchers.push(Watcher::begin(&way.name, patient(&way)?, &cluster.report));
@@ -78,11 +109,27 @@ impl Workload {
             }
             let writer = ledger::Writer::new(&way.name, patient(&way)?, random.random());
             writers.spawn(writer.run(stopped.clone()));
+            let locker = locker::Locker::new(patient(&way)?, random.random());
+            lockers.spawn(locker.run(stopped.clone()));
+            let tenant = tenant::Tenant::new(&way.name, patient(&way)?, random.random(), began);
+            tenants.spawn(tenant.run(stopped.clone()));
         }
         let mut sampler = JoinSet::new();
         let members = cluster.members.iter().map(|member| (member.name.clone(), member.client.clone()));
         sampler.spawn(sampler::run(members.collect(), cluster.report.clone(), stopped));
-        Ok(Self { history, watchers, clients, writers, sampler, stop })
+        Ok(Self {
+            history,
+            watchers,
+            clients,
+            writers,
+            lockers,
+            tenants,
+            ends,
+            sampler,
+            leaders: Vec::new(),
+            stop,
+            stop_ends,
+        })
     }
 
     /// How many calls of the clients have been answered.
@@ -100,13 +147,53 @@ impl Workload {
             client.context("a client of the rig failed")?;
         }
         while let Some(sampler) = self.sampler.join_next().await {
-            sampler.context("the comparison of members failed")?;
+            self.leaders.extend(sampler.context("the comparison of members failed")?);
         }
         let mut promises = Vec::new();
         while let Some(writer) = self.writers.join_next().await {
             promises.extend(writer.context("a writer of the rig failed")?);
         }
         Ok(promises)
+    }
+
+    /// Waits until all leases of the tenants have ended, and collects what lockers and tenants remember, after [`Self::stop`]. Reports leases
+    /// that don't end within the limit.
+    ///
+    /// # Errors
+    /// When one of them panicked, or the lockers' number can't be read.
+    pub(crate) async fn coordination(&mut self, cluster: &Cluster, limit: Duration) -> Result<Coordination> {
+        let mut told = Coordination { leaders: self.leaders.clone(), ..Coordination::default() };
+        while let Some(locker) = self.lockers.join_next().await {
+            let Counts { counts, fenced } = locker.context("a locker of the rig failed")?;
+            told.counts.counts.extend(counts);
+            told.counts.fenced += fenced;
+        }
+        while let Some(tenant) = self.tenants.join_next().await {
+            told.tenancies.extend(tenant.context("a tenant of the rig failed")?);
+        }
+        let kv = patient(&everyone(cluster))?.kv().timeout(limit).namespace(locker::NAMESPACE);
+        let all_gone = async {
+            while kv.list(tenant::TENANTS).keys_only().await.is_ok_and(|page| !page.entries.is_empty()) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        if tokio::time::timeout(limit, all_gone).await.is_err() {
+            cluster
+                .report
+                .found(format_args!("not all leases end within {limit:?} after their tenants left"));
+        }
+        // The watch hears of the last ones.
+        tokio::time::sleep(HEARSAY).await;
+        self.stop_ends.send_replace(true);
+        while let Some(ends) = self.ends.join_next().await {
+            told.ends = ends.context("the watcher of leases failed")?;
+        }
+        for version in kv.history(locker::COUNTER).ascending().page_size(1_000).all().await? {
+            let value = version.entry.map(|entry| text(&entry.value)).unwrap_or_default();
+            let count = Count::parse(&value).with_context(|| format!("the number is {value:?}"))?;
+            told.versions.push(count);
+        }
+        Ok(told)
     }
 
     /// Reads every key through every member once more, so that late effects of writes with unknown outcomes are seen. Reports a

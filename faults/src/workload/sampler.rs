@@ -14,20 +14,32 @@ use crate::report::Report;
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Asks all members for their status until it is told to stop, or they contradict each other: what comes after that follows from it.
-pub(super) async fn run(members: Vec<(String, Client)>, report: Report, mut stopped: watch::Receiver<bool>) {
+/// Returns when each leader was seen first, in the report's time.
+pub(super) async fn run(
+    members: Vec<(String, Client)>,
+    report: Report,
+    mut stopped: watch::Receiver<bool>,
+) -> Vec<Duration> {
     let mut seen = Seen::default();
+    let mut changes = BTreeMap::new();
     while tokio::time::timeout(INTERVAL, stopped.wait_for(|stop| *stop)).await.is_err() {
         let asked = members.iter().map(|(name, client)| async move { (name, client.admin().status().await) });
         let mut wrong = Vec::new();
         for (name, status) in futures_util::future::join_all(asked).await {
             if let Ok(status) = status {
+                if status.leader_id != 0 {
+                    let leader = (status.term, status.leader_id);
+                    changes.entry(leader).or_insert_with(|| report.began().elapsed());
+                }
                 wrong.extend(seen.take(name, &status));
             }
         }
         if !wrong.is_empty() {
-            return report.found_all(wrong);
+            report.found_all(wrong);
+            break;
         }
     }
+    changes.into_values().collect()
 }
 
 /// What members have said so far.
