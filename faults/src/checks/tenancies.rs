@@ -105,7 +105,10 @@ mod tests {
             }
         }
         let ends = [("k".to_owned(), seconds(15))].into();
-        assert_eq!(lateness(&[tenancy.clone()], &ends, &no_leader), Some((seconds(2), seconds(2))));
+        assert_eq!(
+            lateness(std::slice::from_ref(&tenancy), &ends, &no_leader),
+            Some((seconds(2), seconds(2)))
+        );
         assert_eq!(lateness(&[tenancy], &ends, &[seconds(12)]), Some((seconds(1), seconds(1))));
     }
 }

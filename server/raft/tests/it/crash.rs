@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use konsul_state::Change;
 use konsul_state::propose::Propose;
@@ -78,6 +79,8 @@ async fn every_acknowledged_write_survives_kill_9() {
                 break;
             }
         }
+        // At any point of what it does, and not only right after an answer.
+        std::thread::sleep(Duration::from_micros(random.random_range(0..3_000)));
         child.kill().unwrap();
         child.wait().unwrap();
         // What it had said when it died, without a line that it did not finish.
