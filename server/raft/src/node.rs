@@ -117,6 +117,13 @@ impl Node {
         common.space.watch(Some(found.state.clone()));
         let state = found.state.clone();
         let node = Self::start(&settings, found, port, sink, common).await?;
+        // Nothing that was put together is held here any more, so a member that does not begin can be taken apart again.
+        if let Err(error) = node.begin(&settings).await {
+            node.shutdown().await;
+            // What failed says more than that consensus ended.
+            let broken = node.health.broken().map(|why| RaftError::Consensus(why.to_string()));
+            return Err(broken.unwrap_or(error));
+        }
         Ok((node, state))
     }
 
@@ -317,10 +324,6 @@ impl Node {
             believe_for: 2 * settings.election_timeout,
             running: Mutex::new(Some(running)),
         };
-        if let Err(error) = node.begin(settings).await {
-            node.shutdown().await;
-            return Err(error);
-        }
         Ok(node)
     }
 

@@ -2,11 +2,18 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use konsul_raft::RaftError;
+use konsul_state::Command;
+use konsul_state::command::FORMAT;
+use konsul_state::propose::{Propose, ProposeError};
 use tempfile::TempDir;
 
-use crate::fixture::{Member, image, settings};
+use crate::fixture::{Member, image, put, settings};
+
+/// How long an opening may take, which reads a log of some entries.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A directory that a member wrote to and closed.
 async fn written() -> TempDir {
@@ -128,4 +135,21 @@ async fn a_torn_record_at_the_end_is_cut() {
     let member = Member::open(settings(dir.path())).await.unwrap();
     assert_eq!(member.revision(), 51);
     member.node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_applied_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = Member::open(settings(dir.path())).await.unwrap();
+    let newer = Command { format: FORMAT + 1, ..put("key", "value") };
+    let error = member.node.propose(newer).await.unwrap_err();
+    assert!(matches!(error, ProposeError::Broken(_)), "{error}");
+    member.node.shutdown().await;
+    drop(member);
+    for _ in 0..2 {
+        let opening = Member::open(settings(dir.path()));
+        let opened = tokio::time::timeout(LIMIT, opening).await.expect("it hangs");
+        let error = opened.err().expect("it must not open").to_string();
+        assert!(error.contains(&format!("format {}", FORMAT + 1)), "{error}");
+    }
 }
