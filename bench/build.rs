@@ -2,7 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["proto/etcd.proto"], ["proto"])?;
+    let files = protox::compile(["proto/etcd.proto", "proto/etcd_lock.proto"], ["proto"])?;
     // Values are `Bytes`, as in konsul-proto: neither peer's client copies more than the other's.
     tonic_prost_build::configure().bytes(".").build_server(false).compile_fds(files)?;
     Ok(())

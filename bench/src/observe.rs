@@ -34,6 +34,17 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     }
 }
 
+/// Bytes that a process has caused to be written to disk since its start.
+///
+/// # Errors
+/// When the process is gone.
+pub(crate) fn written_bytes(pid: u32) -> Result<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))
+        .with_context(|| format!("the server (process {pid}) is gone"))?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.parse().ok()).with_context(|| format!("no write_bytes for process {pid}"))
+}
+
 /// Memory that a process has now.
 ///
 /// # Errors

@@ -48,6 +48,9 @@ pub(crate) enum Failure {
     /// The command that was run ended with this code, and said why itself.
     #[error("the command failed")]
     Command { code: u8 },
+    /// A point in time that is before all that was ever written.
+    #[error("nothing had been written then")]
+    NothingThen,
     /// A signal ended the command.
     #[error("interrupted")]
     Interrupted { code: u8 },

@@ -147,6 +147,12 @@ impl Kv for BareKv {
     async fn txn(&self, _: Request<v1::TxnRequest>) -> Result<Response<v1::TxnResponse>, Status> {
         Err(absent())
     }
+    async fn find_revision(
+        &self,
+        _: Request<v1::FindRevisionRequest>,
+    ) -> Result<Response<v1::FindRevisionResponse>, Status> {
+        Err(absent())
+    }
     async fn history(&self, _: Request<v1::HistoryRequest>) -> Result<Response<v1::HistoryResponse>, Status> {
         Err(absent())
     }

@@ -1,19 +1,33 @@
-//! etcd, through stubs generated from `proto/etcd.proto`.
+//! etcd, through stubs generated from `proto/etcd.proto` and `proto/etcd_lock.proto`.
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use self::api::kv_client::KvClient;
+use self::api::lease_client::LeaseClient;
 use self::api::maintenance_client::MaintenanceClient;
 use self::api::watch_client::WatchClient;
-use super::{CasOutcome, Freshness, Target, Watching, ended};
+use self::lock_api::lock_client::LockClient;
+use super::{CasOutcome, Coordinating, Freshness, Refreshing, Target, Watching, ended};
 
 #[allow(missing_docs)]
 mod api {
     tonic::include_proto!("etcdserverpb");
 }
+
+#[allow(missing_docs)]
+mod lock_api {
+    tonic::include_proto!("v3lockpb");
+}
+
+/// Requests of one stream that wait to be sent.
+const WAITING: usize = 1_024;
+/// How long a lease lives.
+const TTL_S: i64 = 3_600;
 
 /// A connection to etcd.
 #[derive(Debug, Clone)]
@@ -21,6 +35,15 @@ pub(crate) struct Etcd {
     kv: KvClient<Channel>,
     watch: WatchClient<Channel>,
     maintenance: MaintenanceClient<Channel>,
+    lease: LeaseClient<Channel>,
+    lock: LockClient<Channel>,
+}
+
+/// An open stream of refreshes on etcd.
+#[derive(Debug)]
+pub(crate) struct EtcdRefreshes {
+    requests: mpsc::Sender<api::LeaseKeepAliveRequest>,
+    answers: Streaming<api::LeaseKeepAliveResponse>,
 }
 
 /// An open watch on etcd.
@@ -34,7 +57,9 @@ impl Target for Etcd {
         Self {
             kv: KvClient::new(channel.clone()),
             watch: WatchClient::new(channel.clone()),
-            maintenance: MaintenanceClient::new(channel),
+            maintenance: MaintenanceClient::new(channel.clone()),
+            lease: LeaseClient::new(channel.clone()),
+            lock: LockClient::new(channel),
         }
     }
 
@@ -97,6 +122,50 @@ impl Target for Etcd {
             return Err(Status::aborted(format!("etcd refused the watch: {}", opened.cancel_reason)));
         }
         Ok(EtcdWatch(stream))
+    }
+}
+
+impl Coordinating for Etcd {
+    type Refreshes = EtcdRefreshes;
+    /// The key of its claim.
+    type Held = Bytes;
+
+    async fn grant(&mut self) -> Result<u64, Status> {
+        let granted =
+            self.lease.lease_grant(api::LeaseGrantRequest { ttl: TTL_S, id: 0 }).await?.into_inner();
+        u64::try_from(granted.id).map_err(|_| Status::out_of_range(granted.error))
+    }
+
+    async fn keep_alive(&mut self) -> Result<EtcdRefreshes, Status> {
+        let (requests, sent) = mpsc::channel(WAITING);
+        let answers = self.lease.lease_keep_alive(ReceiverStream::new(sent)).await?.into_inner();
+        Ok(EtcdRefreshes { requests, answers })
+    }
+
+    async fn lock(&mut self, name: String, lease: u64) -> Result<Bytes, Status> {
+        let lease = i64::try_from(lease).map_err(|_| Status::out_of_range("lease"))?;
+        let request = lock_api::LockRequest { name: name.into(), lease };
+        Ok(self.lock.lock(request).await?.into_inner().key)
+    }
+
+    async fn unlock(&mut self, key: Bytes) -> Result<(), Status> {
+        self.lock.unlock(lock_api::UnlockRequest { key }).await.map(|_| ())
+    }
+}
+
+impl Refreshing for EtcdRefreshes {
+    async fn refresh(&mut self, ids: &[u64], _together: bool) -> Result<(), Status> {
+        for id in ids {
+            let id = i64::try_from(*id).map_err(|_| Status::out_of_range("lease"))?;
+            self.requests.send(api::LeaseKeepAliveRequest { id }).await.map_err(|_| ended())?;
+        }
+        for _ in ids {
+            let answer = self.answers.message().await?.ok_or_else(ended)?;
+            if answer.ttl == 0 {
+                return Err(Status::not_found("a lease"));
+            }
+        }
+        Ok(())
     }
 }
 

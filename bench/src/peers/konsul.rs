@@ -4,17 +4,35 @@ use bytes::Bytes;
 use konsul_proto::v1;
 use konsul_proto::v1::admin_client::AdminClient;
 use konsul_proto::v1::kv_client::KvClient;
+use konsul_proto::v1::lease_client::LeaseClient;
+use konsul_proto::v1::lock_client::LockClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
-use super::{CasOutcome, Freshness, Target, Watching, ended};
+use super::{CasOutcome, Coordinating, Freshness, Refreshing, Target, Watching, ended};
 
 /// A connection to Konsul, or to the bare server, which speaks the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Konsul {
     kv: KvClient<Channel>,
     admin: AdminClient<Channel>,
+    lease: LeaseClient<Channel>,
+    lock: LockClient<Channel>,
+}
+
+/// Requests of one stream that wait to be sent.
+const WAITING: usize = 1_024;
+/// How long a lease lives.
+const TTL: prost_types::Duration = prost_types::Duration { seconds: 3_600, nanos: 0 };
+
+/// An open stream of refreshes on Konsul.
+#[derive(Debug)]
+pub(crate) struct KonsulRefreshes {
+    requests: mpsc::Sender<v1::KeepAliveRequest>,
+    answers: Streaming<v1::KeepAliveResponse>,
 }
 
 /// An open watch on Konsul.
@@ -39,7 +57,12 @@ impl Target for Konsul {
     type Watch = KonsulWatch;
 
     fn new(channel: Channel) -> Self {
-        Self { kv: KvClient::new(channel.clone()), admin: AdminClient::new(channel) }
+        Self {
+            kv: KvClient::new(channel.clone()),
+            admin: AdminClient::new(channel.clone()),
+            lease: LeaseClient::new(channel.clone()),
+            lock: LockClient::new(channel),
+        }
     }
 
     async fn put(&mut self, key: String, value: Bytes) -> Result<(), Status> {
@@ -99,6 +122,52 @@ impl Target for Konsul {
             return Err(Status::aborted(format!("the watch began with {:?}", opened.kind())));
         }
         Ok(KonsulWatch(stream))
+    }
+}
+
+impl Coordinating for Konsul {
+    type Refreshes = KonsulRefreshes;
+    /// The lock's name, and the lease it is held under.
+    type Held = (String, u64);
+
+    async fn grant(&mut self) -> Result<u64, Status> {
+        let request = v1::GrantRequest { ttl: Some(TTL), ..Default::default() };
+        Ok(self.lease.grant(request).await?.into_inner().id)
+    }
+
+    async fn keep_alive(&mut self) -> Result<KonsulRefreshes, Status> {
+        let (requests, sent) = mpsc::channel(WAITING);
+        let answers = self.lease.keep_alive(ReceiverStream::new(sent)).await?.into_inner();
+        Ok(KonsulRefreshes { requests, answers })
+    }
+
+    async fn lock(&mut self, name: String, lease: u64) -> Result<(String, u64), Status> {
+        let request = v1::LockRequest { name: name.clone(), lease, ..Default::default() };
+        self.lock.lock(request).await.map(|_| (name, lease))
+    }
+
+    async fn unlock(&mut self, (name, lease): (String, u64)) -> Result<(), Status> {
+        let request = v1::UnlockRequest { name, lease, ..Default::default() };
+        self.lock.unlock(request).await.map(|_| ())
+    }
+}
+
+impl Refreshing for KonsulRefreshes {
+    async fn refresh(&mut self, ids: &[u64], together: bool) -> Result<(), Status> {
+        let a_message = if together { ids.len() } else { 1 };
+        for ids in ids.chunks(a_message) {
+            let request = v1::KeepAliveRequest { ids: ids.to_vec(), ..Default::default() };
+            self.requests.send(request).await.map_err(|_| ended())?;
+        }
+        let mut answered = 0;
+        while answered < ids.len() {
+            let answer = self.answers.message().await?.ok_or_else(ended)?;
+            if answer.results.iter().any(|result| result.ttl.is_none()) {
+                return Err(Status::not_found("a lease"));
+            }
+            answered += answer.results.len();
+        }
+        Ok(())
     }
 }
 

@@ -93,6 +93,32 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
     fn watch(&mut self, key: String) -> impl Future<Output = Result<Self::Watch, Status>> + Send;
 }
 
+/// A connection to a peer that has leases and locks.
+pub(crate) trait Coordinating: Target {
+    /// An open stream of refreshes.
+    type Refreshes: Refreshing;
+    /// A lock that is held.
+    type Held: Send;
+
+    /// Makes a lease that lives for an hour.
+    fn grant(&mut self) -> impl Future<Output = Result<u64, Status>> + Send;
+
+    /// Opens a stream of refreshes.
+    fn keep_alive(&mut self) -> impl Future<Output = Result<Self::Refreshes, Status>> + Send;
+
+    /// Waits for a lock.
+    fn lock(&mut self, name: String, lease: u64) -> impl Future<Output = Result<Self::Held, Status>> + Send;
+
+    /// Gives a lock up.
+    fn unlock(&mut self, held: Self::Held) -> impl Future<Output = Result<(), Status>> + Send;
+}
+
+/// An open stream of refreshes.
+pub(crate) trait Refreshing: Send + 'static {
+    /// Refreshes leases, one message each, or all in one if the peer can and is asked to; waits for the answers.
+    fn refresh(&mut self, ids: &[u64], together: bool) -> impl Future<Output = Result<(), Status>> + Send;
+}
+
 /// An open watch stream.
 pub(crate) trait Watching: Send + 'static {
     /// Waits for the next message with events and appends their values to `values`.

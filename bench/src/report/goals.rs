@@ -115,6 +115,17 @@ pub(crate) const GOALS: &[Goal] = {
         goal("cluster_put/leader/rate", Etcd, AtLeast, (Some(2.0), Some(2.8)), ("≥ 2 × etcd", "2.8")),
         goal("cluster_get/spread/rate", Etcd, AtLeast, (Some(3.0), Some(4.0)), ("≥ 3 × etcd", "4")),
         goal("cluster_get/ratio", Number, AtLeast, (Some(0.8), Some(0.95)), ("≥ 0.8", "0.95")),
+        goal("lease_grant/256/rate", Etcd, AtLeast, (Some(2.5), None), ("≥ 2.5 × etcd", "")),
+        goal(
+            "keep_alive/together/rate",
+            Number,
+            AtLeast,
+            (Some(100e3), Some(300e3)),
+            ("≥ 100,000/s", "300,000/s"),
+        ),
+        goal("keep_alive/together/written", Number, AtMost, (Some(0.0), None), ("no disk write", "")),
+        goal("keep_alive/single/rate", Etcd, AtLeast, (Some(2.5), None), ("≥ 2.5 × etcd", "")),
+        goal("hand_over/100/rate", Etcd, AtLeast, (Some(2.5), Some(5.0)), ("≥ 2.5 × etcd's lock", "5")),
         goal("put_cost/ratio", Number, AtMost, (Some(1.5), Some(1.25)), ("≤ 1.5", "1.25")),
     ]
 };

@@ -3,6 +3,7 @@
 
 pub(crate) mod cas;
 pub(crate) mod cluster;
+pub(crate) mod coordination;
 pub(crate) mod fan_out;
 pub(crate) mod fdatasync;
 pub(crate) mod get;
@@ -65,6 +66,12 @@ pub(crate) enum Row {
     ClusterPut,
     /// Three members: linearizable reads, 256 in flight, over all of them, at the leader and at a follower
     ClusterGet,
+    /// Leases granted, 256 in flight
+    LeaseGrant,
+    /// 100,000 leases kept alive over one stream a connection
+    KeepAlive,
+    /// One lock, 100 waiters
+    HandOver,
 }
 
 /// What every row is given.
@@ -104,6 +111,9 @@ impl Row {
             Self::PutCost => put_cost::run(bench, report),
             Self::ClusterPut => cluster::put(bench, report),
             Self::ClusterGet => cluster::get(bench, report),
+            Self::LeaseGrant => coordination::grant(bench, report),
+            Self::KeepAlive => coordination::keep_alive(bench, report),
+            Self::HandOver => coordination::hand_over(bench, report),
         }
     }
 }

@@ -15,7 +15,7 @@ Examples:
   konsul kv history app/port
   konsul kv history app/port --limit 1           the last change
   konsul kv history app/port --oldest-first
-  konsul kv get app/port --revision 17 | konsul kv put app/port -    go back to revision 17";
+  konsul kv revert app/port --to 17              go back to revision 17";
 
 /// Show the versions of one key
 ///

@@ -1,11 +1,14 @@
 //! `konsul kv`: one file a command.
 
 mod delete;
+mod diff;
 mod exec;
 mod get;
 mod history;
 mod list;
+mod point;
 mod put;
+mod revert;
 mod txn;
 mod watch;
 
@@ -20,6 +23,7 @@ Examples:
   konsul kv get app/port
   konsul kv list app/
   konsul kv watch app/
+  konsul kv revert app/ --to 10m
 
 Each command has more of them: konsul kv put --help";
 
@@ -38,6 +42,8 @@ enum Command {
     List(list::List),
     Delete(delete::Delete),
     History(history::History),
+    Diff(diff::Diff),
+    Revert(revert::Revert),
     Watch(watch::Watch),
     Txn(txn::Txn),
 }
@@ -50,6 +56,8 @@ impl Kv {
             Command::List(command) => command.run(session).await,
             Command::Delete(command) => command.run(session).await,
             Command::History(command) => command.run(session).await,
+            Command::Diff(command) => command.run(session).await,
+            Command::Revert(command) => command.run(session).await,
             Command::Watch(command) => command.run(session).await,
             Command::Txn(command) => command.run(session).await,
         }

@@ -1,6 +1,7 @@
 //! All that is printed on stdout. `text` says it for people, `json` is the API's own JSON; here is only which one, and how
 //! it gets out. What no server said has its text where it is made.
 
+mod changes;
 mod coordination;
 pub(crate) mod json;
 mod text;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use crate::args::Format;
 use crate::failure::Failure;
+pub(crate) use changes::Changes;
 pub(crate) use text::Text;
 
 /// Where a command prints.

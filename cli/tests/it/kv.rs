@@ -204,3 +204,53 @@ fn namespaces_are_apart() {
     assert_eq!(run.success(), "team's");
     server.run(&["kv", "get", "k", "-n", "Not A Name"]).failure(1);
 }
+
+#[test]
+fn keys_are_compared_over_time_and_reverted() {
+    let server = Server::start();
+    server.put("app/a", "1");
+    server.put("app/b", "1");
+    let then = server.put("app/c", "1");
+    let point = then.to_string();
+    server.put("app/a", "2");
+    server.ok(&["kv", "delete", "app/b"]);
+    server.put("app/d", "1");
+    server.put("other", "1");
+    assert_eq!(
+        server.ok(&["kv", "diff", "app/", &point]),
+        "- app/a  1\n+ app/a  2\n- app/b  1\n+ app/d  1\n"
+    );
+    assert_eq!(server.ok(&["kv", "diff", "app/a", "1", &point]), "");
+    let dry = server.ok(&["kv", "revert", "app/", "--to", &point, "--dry-run"]);
+    assert_eq!(dry, "- app/a  2\n+ app/a  1\n+ app/b  1\n- app/d  1\n");
+    let reverted = server.json(&["kv", "revert", "app/", "--to", &point]);
+    assert_eq!(reverted["changes"].as_array().unwrap().len(), 3);
+    assert_eq!(reverted["revision"], (then + 5).to_string(), "all at one revision");
+    assert_eq!(server.ok(&["kv", "diff", "app/", &point]), "");
+    let nothing = server.ok(&["kv", "revert", "app/", "--to", &point]);
+    assert_eq!(nothing, format!("nothing differs, as of revision {}\n", then + 5));
+    assert_eq!(server.ok(&["kv", "get", "other"]), "1");
+
+    // Times: the newest write, and long before the first.
+    let now = server.json(&["kv", "get", "app/a"])["entry"]["updateTime"].as_str().unwrap().to_owned();
+    assert_eq!(server.ok(&["kv", "diff", "app/", &now]), "");
+    assert_eq!(server.run(&["kv", "diff", "app/", "24h"]).failure(1), "nothing had been written then");
+    assert!(server.run(&["kv", "diff", "app/", "soon"]).code == Some(2));
+    server.ok(&["compact", &(then + 1).to_string()]);
+    let compacted = server.run(&["kv", "revert", "app/", "--to", &point]).failure(1);
+    assert!(compacted.contains("compacted"), "{compacted}");
+    assert!(server.run(&["kv", "diff", "app/", "24h"]).failure(1).contains("compacted"));
+}
+
+#[test]
+fn no_more_is_reverted_than_one_transaction_holds() {
+    let server = Server::start();
+    let then = server.put("other", "1").to_string();
+    for n in 0..257 {
+        server.put(&format!("app/{n:03}"), "v");
+    }
+    let refused = server.run(&["kv", "revert", "app/", "--to", &then]).failure(1);
+    assert!(refused.contains("257 keys differ") && refused.contains("narrower"), "{refused}");
+    let reverted = server.ok(&["kv", "revert", "app/0", "--prefix", "--to", &then]);
+    assert!(reverted.ends_with(&format!("reverted 100 keys at revision {}\n", 259)), "{reverted}");
+}

@@ -8,6 +8,7 @@ mod list;
 mod operation;
 mod options;
 mod put;
+mod revert;
 mod txn;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use list::List;
 pub use operation::{Compare, DeleteOperation, Operation, PutOperation};
 pub(crate) use options::proto_duration;
 pub use put::Put;
+pub use revert::{Difference, Reverted};
 pub use txn::Txn;
 
 use crate::client::{Client, MAX_TIMEOUT};

@@ -111,6 +111,7 @@ impl Kv for Fake {
         batch_put: BatchPutRequest => BatchPutResponse,
         batch_delete: BatchDeleteRequest => BatchDeleteResponse,
         txn: TxnRequest => TxnResponse,
-        history: HistoryRequest => HistoryResponse
+        history: HistoryRequest => HistoryResponse,
+        find_revision: FindRevisionRequest => FindRevisionResponse
     );
 }

@@ -125,6 +125,15 @@ pub(crate) fn lease(field: &str, id: u64) -> Result<LeaseId, ServiceError> {
     }
 }
 
+/// A point in time, in ms since 1970.
+pub(crate) fn time_ms(field: &str, time: &prost_types::Timestamp) -> Result<u64, ServiceError> {
+    let since = std::time::SystemTime::try_from(*time)
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .and_then(|since| u64::try_from(since.as_millis()).ok());
+    since.ok_or_else(|| ServiceError::field(field, "must be a time since 1970"))
+}
+
 /// A time to live, in ms.
 pub(crate) fn ttl_ms(field: &str, ttl: &prost_types::Duration) -> Result<u64, ServiceError> {
     Ok(duration(field, ttl, limits::LEASE_TTL)?.as_millis() as u64)

@@ -111,6 +111,13 @@ impl Kv for KvService {
         read!(self, request, history)
     }
 
+    async fn find_revision(
+        &self,
+        request: Request<v1::FindRevisionRequest>,
+    ) -> Result<Response<v1::FindRevisionResponse>, Status> {
+        read!(self, request, find_revision)
+    }
+
     type WatchStream = DecodedStream;
 
     /// The same stream as [`KvService::watch_encoded`], which the Door calls.

@@ -197,3 +197,18 @@ pub(super) async fn history(
         next_page_token: next.unwrap_or_default(),
     })
 }
+
+pub(super) async fn find_revision(
+    core: &Core,
+    request: v1::FindRevisionRequest,
+) -> Result<v1::FindRevisionResponse, ServiceError> {
+    let time = request.time.ok_or_else(|| ServiceError::field("time", "must be set"))?;
+    let ms = parse::time_ms("time", &time)?;
+    let view = core.view(request.read.as_ref(), None).await?;
+    let (revision, compact_revision) = (view.revision_at(ms)?, view.compact_revision());
+    // When the compacted revision was committed is not known any more.
+    if revision == compact_revision && revision.0 > 0 {
+        return Err(ServiceError::Compacted { revision, compact_revision });
+    }
+    Ok(v1::FindRevisionResponse { revision: revision.0 })
+}

@@ -1,6 +1,6 @@
 //! Get, BatchGet, List and History: what they return, how they page, and how fresh they are.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use konsul_proto::v1::{self, list_request::Selector};
 use konsul_state::propose::{ProposeError, Standing};
@@ -396,4 +396,29 @@ async fn a_count_of_many_keys_goes_in_steps_at_one_revision() {
         }
     }
     assert_eq!(listed, 50_000);
+}
+
+#[tokio::test]
+async fn a_time_is_found_as_a_revision_until_it_is_compacted() {
+    let server = start().await;
+    let (mut kv, mut admin) = (server.kv().await, server.admin().await);
+    let find = |time| v1::FindRevisionRequest { time, ..Default::default() };
+    let at =
+        |ms: i64| Some(prost_types::Timestamp { seconds: ms / 1000, nanos: (ms % 1000) as i32 * 1_000_000 });
+    let now = || i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let before = now() - 1;
+    for n in 1..=3 {
+        put(&mut kv, "k", &n.to_string()).await;
+    }
+    let newest = kv.get(get("k")).await.unwrap().into_inner().entry.unwrap().update_time;
+    assert_eq!(kv.find_revision(find(newest)).await.unwrap().into_inner().revision, 3);
+    assert_eq!(kv.find_revision(find(at(now() + 60_000))).await.unwrap().into_inner().revision, 3);
+    assert_eq!(kv.find_revision(find(at(before))).await.unwrap().into_inner().revision, 0);
+    for time in [None, Some(prost_types::Timestamp { seconds: -1, nanos: 0 })] {
+        assert_eq!(refusal(&kv.find_revision(find(time)).await.unwrap_err()), invalid("time"));
+    }
+    compact(&mut admin, 2).await;
+    let gone = kv.find_revision(find(at(before))).await.unwrap_err();
+    assert_eq!(refusal(&gone), refused(Code::OutOfRange, "REVISION_COMPACTED"));
+    assert_eq!(kv.find_revision(find(newest)).await.unwrap().into_inner().revision, 3);
 }
