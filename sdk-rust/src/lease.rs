@@ -37,10 +37,11 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// client.kv().put("workers/7", "10.0.0.7:9000").lease(lease.id()).await?;
 /// tokio::select! {
 ///     () = lease.lost() => eprintln!("the lease is lost, and the key with it"),
-///     _ = tokio::signal::ctrl_c() => lease.revoke().await?,
+///     () = work() => lease.revoke().await?,
 /// }
 /// # Ok(())
 /// # }
+/// # async fn work() {}
 /// ```
 #[derive(Debug, Clone)]
 pub struct Leases {
