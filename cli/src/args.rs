@@ -15,6 +15,7 @@ use crate::recover::Recover;
 use crate::server::Server;
 use crate::status::Status;
 use crate::tls::Tls;
+use crate::transfer::{Export, Import};
 
 /// Where a server listens unless told otherwise.
 pub(crate) const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8500";
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Server(Server),
     Status(Status),
     Kv(Kv),
+    Export(Export),
+    Import(Import),
     Lease(Lease),
     Lock(Lock),
     Elect(Elect),

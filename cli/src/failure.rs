@@ -24,6 +24,23 @@ pub(crate) enum Failure {
     /// A value or request could not be read.
     #[error("cannot read {}: {error}", path.display())]
     Read { path: PathBuf, error: io::Error },
+    /// A file could not be written.
+    #[error("cannot write {}: {error}", path.display())]
+    Write { path: PathBuf, error: io::Error },
+    /// What is to be imported is not what it should be. Nothing more was written.
+    #[error("{name} cannot be imported: {why}")]
+    NoExport { name: String, why: String },
+    /// An etcd could not be read.
+    #[error("cannot read etcd at {endpoint}: {why}")]
+    Etcd { endpoint: String, why: String },
+    /// More keys than one call writes.
+    #[error(
+        "more than {most} keys can't be written at one revision: import them without --atomic, or by --prefix"
+    )]
+    TooManyAtOnce { most: usize },
+    /// Keys are there that an import would write.
+    #[error("{keys} of these keys are there already: see --on-conflict")]
+    KeysExist { keys: u64 },
     /// A transaction's JSON is not one.
     #[error("{} is not a TxnRequest in JSON: {error}", path.display())]
     TxnJson { path: PathBuf, error: serde_json::Error },

@@ -5,6 +5,7 @@
 //! - `args`: the command line
 //! - `session`: the client and the output of a command
 //! - `kv`, `lease`, `lock`, `elect`, `status`, `compact`: the client commands, one file each
+//! - `transfer`: `export` and `import`
 //! - `holding`: runs a command while something is held; `signals`: what it is told meanwhile
 //! - `server`: the server, which is a crate of its own
 //! - `tls`: certificates for members, which no server is asked for
@@ -30,6 +31,7 @@ mod session;
 mod signals;
 mod status;
 mod tls;
+mod transfer;
 mod value;
 
 use std::process::ExitCode;
@@ -60,6 +62,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cluster(command) => session::run(cli.client, |session| command.run(session)),
         Command::Compact(command) => session::run(cli.client, |session| command.run(session)),
         Command::Kv(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Export(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Import(command) => session::run(cli.client, |session| command.run(session)),
         Command::Lease(command) => session::run(cli.client, |session| command.run(session)),
         Command::Lock(command) => session::run(cli.client, |session| command.run(session)),
         Command::Elect(command) => session::run(cli.client, |session| command.run(session)),

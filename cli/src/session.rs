@@ -16,6 +16,8 @@ const MAX_ATTEMPTS: u32 = 7;
 pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) output: Output,
+    /// The namespace of the command's keys; `default` if none was named.
+    pub(crate) namespace: String,
 }
 
 /// Runs a command to its end.
@@ -30,7 +32,8 @@ where
         .map_err(|error| Failure::Start { what: "the runtime".into(), error })?;
     runtime.block_on(async {
         let output = Output::new(args.output);
-        command(Session { client: connect(args)?, output }).await
+        let namespace = if args.namespace.is_empty() { "default" } else { &args.namespace }.to_owned();
+        command(Session { client: connect(args)?, output, namespace }).await
     })
 }
 

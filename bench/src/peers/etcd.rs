@@ -136,9 +136,12 @@ impl Coordinating for Etcd {
         u64::try_from(granted.id).map_err(|_| Status::out_of_range(granted.error))
     }
 
-    async fn keep_alive(&mut self) -> Result<EtcdRefreshes, Status> {
+    async fn keep_alive(&mut self, first: u64) -> Result<EtcdRefreshes, Status> {
         let (requests, sent) = mpsc::channel(WAITING);
-        let answers = self.lease.lease_keep_alive(ReceiverStream::new(sent)).await?.into_inner();
+        let id = i64::try_from(first).map_err(|_| Status::out_of_range("lease"))?;
+        requests.send(api::LeaseKeepAliveRequest { id }).await.map_err(|_| ended())?;
+        let mut answers = self.lease.lease_keep_alive(ReceiverStream::new(sent)).await?.into_inner();
+        answers.message().await?.ok_or_else(ended)?;
         Ok(EtcdRefreshes { requests, answers })
     }
 

@@ -135,9 +135,12 @@ impl Coordinating for Konsul {
         Ok(self.lease.grant(request).await?.into_inner().id)
     }
 
-    async fn keep_alive(&mut self) -> Result<KonsulRefreshes, Status> {
+    async fn keep_alive(&mut self, first: u64) -> Result<KonsulRefreshes, Status> {
         let (requests, sent) = mpsc::channel(WAITING);
-        let answers = self.lease.keep_alive(ReceiverStream::new(sent)).await?.into_inner();
+        let request = v1::KeepAliveRequest { ids: vec![first], ..Default::default() };
+        requests.send(request).await.map_err(|_| ended())?;
+        let mut answers = self.lease.keep_alive(ReceiverStream::new(sent)).await?.into_inner();
+        answers.message().await?.ok_or_else(ended)?;
         Ok(KonsulRefreshes { requests, answers })
     }
 

@@ -103,8 +103,8 @@ pub(crate) trait Coordinating: Target {
     /// Makes a lease that lives for an hour.
     fn grant(&mut self) -> impl Future<Output = Result<u64, Status>> + Send;
 
-    /// Opens a stream of refreshes.
-    fn keep_alive(&mut self) -> impl Future<Output = Result<Self::Refreshes, Status>> + Send;
+    /// Opens a stream of refreshes with the first of them: a server may answer nothing before it.
+    fn keep_alive(&mut self, first: u64) -> impl Future<Output = Result<Self::Refreshes, Status>> + Send;
 
     /// Waits for a lock.
     fn lock(&mut self, name: String, lease: u64) -> impl Future<Output = Result<Self::Held, Status>> + Send;

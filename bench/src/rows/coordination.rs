@@ -166,7 +166,7 @@ impl<T: Coordinating> Caller for Keeper<T> {
     async fn call(&mut self) -> Result<bool, Status> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => self.target.keep_alive().await?,
+            None => self.target.keep_alive(self.leases[0]).await?,
         };
         let end = (self.next + AT_ONCE).min(self.leases.len());
         stream.refresh(&self.leases[end - AT_ONCE..end], self.together).await?;

@@ -3,6 +3,7 @@
 
 mod changes;
 mod coordination;
+mod imported;
 pub(crate) mod json;
 mod text;
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::failure::Failure;
 pub(crate) use changes::Changes;
+pub(crate) use imported::Imported;
 pub(crate) use text::Text;
 
 /// Where a command prints.

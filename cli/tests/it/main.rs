@@ -18,4 +18,5 @@ mod resume;
 mod server;
 mod surface;
 mod tls;
+mod transfer;
 mod watch;

@@ -13,7 +13,7 @@ use crate::tables::claim::{self, Claim};
 use crate::tables::lock::Lock;
 use crate::tx::Tx;
 
-/// How many claims are looked at together when some may be granted.
+/// How many claims are looked at together when several may be granted: all but the first are shared, or of a semaphore.
 const STEP: usize = 64;
 
 /// How a claim is lost.
@@ -165,9 +165,12 @@ pub(super) fn give_up(tx: &mut Tx<'_, '_>, lock: &LockId, token: u64, loss: Loss
 /// Grants a lock to those next in line, as far as there is room, and writes it.
 fn settle(tx: &mut Tx<'_, '_>, lock: &LockId, mut next: LockRecord) -> Result<(), StateError> {
     let (since_revision, since_ms) = (tx.revision().0, tx.time_ms());
-    'lines: while next.waiting > 0 && next.held_back_since == 0 {
+    let mut step = 1;
+    'lines: while next.waiting > 0 && !next.is_taken() {
         let rows = tx.rows();
-        for (token, claim) in claim::after(&rows.tables, &rows.txn, lock, next.granted_upto, STEP)? {
+        let claims = claim::after(&rows.tables, &rows.txn, lock, next.granted_upto, step)?;
+        step = STEP;
+        for (token, claim) in claims {
             if !next.has_room(claim.shared) {
                 break 'lines;
             }
@@ -204,6 +207,11 @@ fn not_held(lock: &LockId, token: u64) -> Reason {
 }
 
 impl LockRecord {
+    /// Whether nobody more could hold it, shared or not.
+    fn is_taken(&self) -> bool {
+        self.held_back_since != 0 || self.exclusive >= u64::from(self.limit.max(1))
+    }
+
     /// Whether one more could hold it.
     fn has_room(&self, shared: bool) -> bool {
         let is_free = match shared {

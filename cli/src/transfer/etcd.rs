@@ -1,0 +1,106 @@
+//! Reads the keys of an etcd v3 server, page by page, all of one revision.
+
+use std::collections::VecDeque;
+
+use tonic::transport::{Channel, Endpoint};
+
+use self::api::kv_client::KvClient;
+use super::format::Record;
+use crate::failure::Failure;
+
+#[allow(missing_docs, clippy::pedantic)]
+mod api {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// Keys of a page. etcd has no limit on a page's bytes but what its client accepts.
+const PAGE_KEYS: i64 = 1_000;
+/// Most bytes of a page.
+const PAGE_MAX_BYTES: usize = 1 << 30;
+
+/// The keys of an etcd from one on, in order.
+pub(super) struct Etcd {
+    client: KvClient<Channel>,
+    endpoint: String,
+    /// The next page begins here; `None` after the last one.
+    from: Option<Vec<u8>>,
+    end: Vec<u8>,
+    /// The revision of the first page, which is that of all.
+    revision: i64,
+    page: VecDeque<api::KeyValue>,
+}
+
+impl Etcd {
+    /// Connects to `http://host:port`, for the keys under a prefix that come after a key.
+    pub(super) async fn connect(endpoint: &str, prefix: &str, after: &str) -> Result<Self, Failure> {
+        let name = endpoint.to_owned();
+        let failed = |why: String| Failure::Etcd { endpoint: name.clone(), why };
+        let url = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
+        let endpoint = Endpoint::from_shared(url).map_err(|error| failed(error.to_string()))?;
+        let channel = endpoint.connect().await.map_err(|error| failed(root(&error)))?;
+        let after = [after.as_bytes(), &[0]].concat();
+        // An empty key would mean none to etcd.
+        let from = prefix.as_bytes().to_vec().max(after);
+        Ok(Self {
+            client: KvClient::new(channel).max_decoding_message_size(PAGE_MAX_BYTES),
+            endpoint: name,
+            from: Some(from),
+            end: end_of(prefix),
+            revision: 0,
+            page: VecDeque::new(),
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Record>, Failure> {
+        while self.page.is_empty() {
+            let Some(from) = self.from.take() else { return Ok(None) };
+            self.read(from).await?;
+        }
+        let Some(entry) = self.page.pop_front() else { return Ok(None) };
+        let key = String::from_utf8(entry.key.to_vec()).map_err(|error| {
+            let key = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            self.failed(format!("key {key:?} is not UTF-8, which keys are here"))
+        })?;
+        Ok(Some(Record { key, value: entry.value, flags: 0, content_type: String::new() }))
+    }
+
+    async fn read(&mut self, from: Vec<u8>) -> Result<(), Failure> {
+        let request = api::RangeRequest {
+            key: from.into(),
+            range_end: self.end.clone().into(),
+            limit: PAGE_KEYS,
+            revision: self.revision,
+        };
+        let page =
+            self.client.range(request).await.map_err(|status| self.failed(status.message().to_owned()))?;
+        let page = page.into_inner();
+        self.revision = page.header.map_or(self.revision, |header| header.revision);
+        self.from = page.kvs.last().filter(|_| page.more).map(|last| [&last.key[..], &[0]].concat());
+        // What is bound to a lease is true only as long as somebody is alive.
+        self.page = page.kvs.into_iter().filter(|entry| entry.lease == 0).collect();
+        Ok(())
+    }
+
+    fn failed(&self, why: String) -> Failure {
+        Failure::Etcd { endpoint: self.endpoint.clone(), why }
+    }
+}
+
+/// The first key after all that begin with a prefix, as etcd has it: a NUL stands for none.
+fn end_of(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    match end.last_mut() {
+        // UTF-8 never holds 0xFF.
+        Some(last) => *last += 1,
+        None => end.push(0),
+    }
+    end
+}
+
+/// The innermost error, which is the one that says what happened.
+fn root(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => root(source),
+        None => error.to_string(),
+    }
+}
