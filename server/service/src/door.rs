@@ -76,6 +76,9 @@ pub struct Door {
 struct Rooms {
     kv: KvServer<KvService>,
     watch: KvService,
+    lease: LeaseServer<LeaseService>,
+    lock: LockServer<LockService>,
+    /// What is called less often, behind a router of its own.
     others: Routes,
     request_bytes: usize,
     observer: Option<Arc<dyn CallObserver>>,
@@ -111,14 +114,12 @@ impl Door {
         health.set_serving::<ElectionServer<ElectionService>>().await;
         health.set_serving::<AdminServer<AdminService>>().await;
         let others = Routes::new(admin)
-            .add_service(lease)
-            .add_service(lock)
             .add_service(election)
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .prepare();
-        let rooms = Rooms { kv, watch, others, request_bytes, observer };
+        let rooms = Rooms { kv, watch, lease, lock, others, request_bytes, observer };
         Ok((Self { rooms: Arc::new(rooms) }, health))
     }
 }
@@ -139,6 +140,8 @@ impl Rooms {
                 Box::pin(async move { Ok(grpc.server_streaming(Watch(service), request).await) })
             }
             path if path.starts_with("/konsul.v1.KV/") => self.kv.clone().call(request),
+            path if path.starts_with("/konsul.v1.Lease/") => self.lease.clone().call(request),
+            path if path.starts_with("/konsul.v1.Lock/") => self.lock.clone().call(request),
             _ => {
                 let answer = self.others.clone().call(request.map(Body::new));
                 Box::pin(async move { answer.await.map(|response| response.map(Body::new)) })

@@ -20,11 +20,11 @@ pub(super) fn grant(
     let namespace = Namespace::trusted(&grant.namespace);
     let id = match grant.id {
         0 => free_id(tx, &namespace)?,
+        id if tx.get::<Lease>(&(namespace.clone(), LeaseId(id)))?.is_some() => {
+            return Ok(Err(Reason::LeaseExists(LeaseExists { id })));
+        }
         id => LeaseId(id),
     };
-    if tx.get::<Lease>(&(namespace.clone(), id))?.is_some() {
-        return Ok(Err(Reason::LeaseExists(LeaseExists { id: id.0 })));
-    }
     let ttl_ms = grant.ttl_ms;
     make(tx, namespace, id, LeaseRecord { ttl_ms, holder: grant.holder, ..LeaseRecord::default() })?;
     Ok(Ok(LeaseOutcome { id: id.0, ttl_ms, ..LeaseOutcome::default() }))

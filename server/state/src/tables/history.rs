@@ -4,7 +4,7 @@
 //! same row before it, without its position, then its [`ChangeRecord`]. Following a chain reads links and no records.
 //!
 //! Invariants: revisions are dense from the first row to the store's revision; no object row changes twice within one
-//! revision.
+//! revision, but for those of `lock` and `claim`, of which several leases may end together.
 
 use bytes::Bytes;
 use heed::RoTxn;
