@@ -13,6 +13,7 @@
 //! - `apply`: one file a kind of Command.
 //! - [`store`]: opening, reading handle ([`State`]) and the single writing handle ([`StateWriter`]).
 //! - [`view`]: reads, each in one short transaction.
+//! - [`mod@verify`]: checking all of a state against itself.
 //! - [`snapshot`]: copying the state out and putting one in its place.
 //! - `room`: space on the disk, allocated before it is written to.
 //! - [`propose`]: where the layers above meet consensus, and [`propose::Solo`], which needs none.
@@ -32,6 +33,7 @@ pub mod propose;
 pub mod snapshot;
 pub mod store;
 pub mod tables;
+pub mod verify;
 pub mod view;
 
 pub use batch::{Batch, Change};

@@ -71,6 +71,20 @@ fn row_key(namespace: &Namespace, lease: LeaseId, thing: &Thing<'_>) -> Vec<u8> 
     row_key
 }
 
+/// The row key of something that is bound to a lease, and that of the lease.
+pub(crate) fn row_keys(namespace: &Namespace, lease: LeaseId, thing: &Thing<'_>) -> (Vec<u8>, Vec<u8>) {
+    (row_key(namespace, lease, thing), lease_row_key(namespace, lease))
+}
+
+/// Adds one more thing to the row of a lease.
+pub(crate) fn add(row: &mut [u8], bytes: u64) {
+    let (count, sum) = row.split_at_mut(8);
+    for (number, more) in [(count, 1), (sum, bytes)] {
+        let value = number.iter().fold(0, |n, b| n << 8 | u64::from(*b)) + more;
+        number.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
 /// How much is bound to a lease.
 pub(crate) fn load(
     tables: &Tables,

@@ -78,7 +78,8 @@ pub(crate) fn after(
     Ok(claims)
 }
 
-fn parse_row_key(row_key: &[u8]) -> Result<(LockId, u64), StateError> {
+/// The claim that a row key names: its lock and its token.
+pub(crate) fn parse_row_key(row_key: &[u8]) -> Result<(LockId, u64), StateError> {
     let malformed = || StateError::corrupt(TABLE.name, "a row key is malformed");
     let at = row_key.len().checked_sub(8).ok_or_else(malformed)?;
     let (name, token) = row_key.split_at(at);

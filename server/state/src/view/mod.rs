@@ -13,7 +13,7 @@ use crate::hash::StateHash;
 use crate::ids::{Key, LogPosition, Namespace, Revision};
 use crate::store::Store;
 use crate::tables::chain::{Link, Position};
-use crate::tables::{self, gone, history, idempotency, kv};
+use crate::tables::{self, Db, TableSpec, Tables, gone, history, idempotency, kv};
 
 mod changes;
 mod coordination;
@@ -23,6 +23,9 @@ mod walk;
 pub use changes::{KvVersion, Versions, VersionsQuery};
 pub use coordination::{LeaseHeld, LockHeld};
 pub use list::{Count, Cursor, Item, ListQuery, Listing};
+
+/// A row as LMDB hands it out.
+pub(crate) type RawRow<'t> = heed::Result<(&'t [u8], &'t [u8])>;
 
 /// One consistent sight of the state.
 pub struct View {
@@ -137,6 +140,35 @@ impl View {
             bytes += (pages * stat.page_size as usize) as u64;
         }
         Ok(bytes)
+    }
+
+    /// Bytes of keys and outcomes remembered for idempotency keys.
+    pub(crate) fn outcome_bytes(&self) -> u64 {
+        self.progress.idempotency_bytes
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.store.tables
+    }
+
+    /// All rows of a table, as they are.
+    pub(crate) fn raw(&self, db: Db) -> Result<impl Iterator<Item = RawRow<'_>>, StateError> {
+        Ok(db.iter(&self.txn)?)
+    }
+
+    /// A row of a table, as it is.
+    pub(crate) fn row(&self, db: Db, row_key: &[u8]) -> Result<Option<&[u8]>, StateError> {
+        Ok(db.get(&self.txn, row_key)?)
+    }
+
+    /// The change at a position.
+    pub(crate) fn change(&self, at: Position) -> Result<ChangeRecord, StateError> {
+        history::change(&self.store.tables, &self.txn, at)
+    }
+
+    /// The last change of a row that is not there.
+    pub(crate) fn gone(&self, table: TableSpec, row_key: &[u8]) -> Result<Option<Link>, StateError> {
+        gone::get(&self.store.tables, &self.txn, table.number, row_key)
     }
 
     /// Reads an entry, now or as it was at a past revision.

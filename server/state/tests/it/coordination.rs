@@ -161,6 +161,7 @@ fn random_commands_do_as_the_model() {
             handovers += usize::from(!new.is_empty() && !old.is_empty());
         }
     }
+    assert_eq!(f.state.view().unwrap().verify().unwrap(), []);
     assert!(grants > 100 && handovers > 10, "{grants} grants, {handovers} hand-overs");
 }
 

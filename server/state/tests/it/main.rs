@@ -11,3 +11,4 @@ mod model;
 mod opening;
 mod snapshot;
 mod txn;
+mod verify;

@@ -344,5 +344,6 @@ fn random_commands_agree_with_the_model() {
         other.writer.apply(entries).unwrap();
     }
     assert_eq!(other.writer.hash().unwrap(), f.writer.hash().unwrap());
+    assert_eq!(f.state.view().unwrap().verify().unwrap(), []);
     assert_ne!(Fixture::new().writer.hash().unwrap(), f.writer.hash().unwrap());
 }
