@@ -297,18 +297,23 @@ async fn a_member_whose_state_differs_stops_serving_and_takes_the_others() {
     let settings = peer(dirs[at].path(), name, 3, &[&members[0]]);
     let wrong = Member::open(settings).await.unwrap();
     let divergences = || wrong.node.stats().divergences.load(std::sync::atomic::Ordering::Relaxed);
-    // Entries make hashes, and these are compared.
-    until("it is found out", || async {
-        members[0].put("key", "another").await.unwrap();
-        divergences() > 0
-    })
-    .await;
-    // What is written meanwhile is in the state that it takes, and comes to it as entries too.
+    // Entries make hashes, and these are compared. What is written while it takes the others' state is in that state, and comes to
+    // it as entries too.
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let node = members[0].node.clone();
+            tokio::spawn(async move { while node.propose(put("key", "another")).await.is_ok() {} })
+        })
+        .collect();
+    until("it is found out", || async { divergences() > 0 }).await;
     until("it serves again", || async {
-        members[0].put("key", "another").await.unwrap();
         wrong.node.unfit().is_none() && wrong.node.read_barrier().await.is_ok()
     })
     .await;
+    for writer in writers {
+        writer.abort();
+        assert!(writer.await.unwrap_err().is_cancelled(), "a write was refused");
+    }
     assert_eq!(wrong.get("key").await, Some("another".to_owned()));
     assert_eq!(wrong.get("forged").await, None);
     members[0].put("key", "last").await.unwrap();
