@@ -250,15 +250,16 @@ impl Proposer {
     }
 
     /// Refuses those that waited for too long for a leader, and those that came for one that is none any more; forgets those who
-    /// went away. Nothing was proposed of them. Says whether anybody still waits.
+    /// went away. A broken member refuses all. Nothing was proposed of them. Says whether anybody still waits.
     fn refuse_those_in_vain(&self, another_leads: bool) -> bool {
+        let broken = self.health.broken();
         let mut refused = Vec::new();
         let is_waiting = {
             let mut queue = self.queue.lock();
             let patience = if queue.closed { Duration::ZERO } else { PATIENCE };
             let stays = |pending: &Pending| {
                 let is_patient = another_leads || pending.asked.since.elapsed() < patience;
-                is_patient && !pending.asked.elsewhere && !pending.waiter.is_gone()
+                broken.is_none() && is_patient && !pending.asked.elsewhere && !pending.waiter.is_gone()
             };
             let (stay, go) =
                 std::mem::take(&mut queue.waiting).into_iter().partition::<VecDeque<_>, _>(stays);
@@ -267,7 +268,8 @@ impl Proposer {
             refused.extend(go.into_iter().map(|pending| pending.waiter));
             !queue.waiting.is_empty()
         };
-        refused.into_iter().for_each(|waiter| waiter.tell(Err(ProposeError::NoLeader)));
+        let error = broken.unwrap_or(ProposeError::NoLeader);
+        refused.into_iter().for_each(|waiter| waiter.tell(Err(error.clone())));
         is_waiting
     }
 
@@ -330,5 +332,30 @@ impl Callers {
             Err(ClientWriteError::LogEntryDiscarded(_)) => self.round.fail(&ProposeError::Unknown),
             Err(error) => self.round.fail(&ProposeError::Broken(error.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::disk::RealDisk;
+
+    /// Nobody proposes what is queued here.
+    fn proposer() -> Proposer {
+        let stats = Arc::new(Stats::default());
+        let space = Space::new(Arc::new(RealDisk), PathBuf::from("/"), 0, u64::MAX, stats.clone());
+        Proposer::new(Limits::default(), Arc::default(), Arc::new(space), Arc::default(), stats)
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_a_broken_member_is_told_so_at_once() {
+        let proposer = proposer();
+        let answer = proposer.enqueue(Bytes::from_static(b"a command"), false).unwrap();
+        assert!(proposer.refuse_those_in_vain(true), "another member leads, so it waits");
+        proposer.health.break_down("the disk is gone");
+        assert!(!proposer.refuse_those_in_vain(true));
+        assert!(matches!(answer.await, Some(Err(ProposeError::Broken(_)))));
     }
 }
