@@ -15,12 +15,12 @@ use konsul_proto::v1::{
 };
 use tonic::Streaming;
 
-use crate::call::Call;
 use crate::client::{Client, MAX_TIMEOUT};
 use crate::error::Error;
 use crate::lease::HeldLease;
 use crate::lock::DEFAULT_TTL;
 use crate::retry::{Backoff, is_turned_away, may_help};
+use crate::scope::{Scope, scoped};
 use crate::transport::Transport;
 
 /// Elections: one of many leads, and all can see who.
@@ -38,32 +38,15 @@ use crate::transport::Transport;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Elections {
-    client: Client,
-    namespace: String,
-    timeout: Duration,
+    scope: Scope,
 }
 
+scoped!(Elections);
+
 impl Elections {
-    pub(crate) fn new(client: Client) -> Self {
-        let (namespace, timeout) = (client.shared.namespace.clone(), client.shared.timeout);
-        Self { client, namespace, timeout }
-    }
-
-    /// The same service in another namespace.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = namespace.into();
-        self
-    }
-
-    /// The same service with another deadline for each call that does not wait to be elected, all attempts included.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.min(MAX_TIMEOUT);
-        self
-    }
-
     /// Stands for election, and leads when it is won. `value` (up to 4 KiB) is what others are told.
     pub fn campaign(&self, name: impl Into<String>, value: impl Into<Bytes>) -> Campaign {
-        let (namespace, name, value) = (self.namespace.clone(), name.into(), value.into());
+        let (namespace, name, value) = (self.scope.namespace.clone(), name.into(), value.into());
         let request = CampaignRequest { namespace, name, lease: 0, value };
         Campaign { elections: self.clone(), request, ttl: DEFAULT_TTL, lease: None, wait: MAX_TIMEOUT }
     }
@@ -73,8 +56,11 @@ impl Elections {
     /// # Errors
     /// [`Error::Unreachable`], or the server's status.
     pub async fn leader(&self, name: impl Into<String>) -> Result<Option<ElectedLeader>, Error> {
-        let request = LeaderRequest { namespace: self.namespace.clone(), name: name.into(), read: None };
-        let response = Call::read(&self.client, self.timeout)
+        let request =
+            LeaderRequest { namespace: self.scope.namespace.clone(), name: name.into(), read: None };
+        let response = self
+            .scope
+            .read()
             .send(request, |transport, _, request| async move {
                 ElectionClient::new(transport).leader(request).await
             })
@@ -85,9 +71,9 @@ impl Elections {
     /// Who leads, at once and whenever it changes; the stream reconnects by itself, and ends only with an error that another
     /// attempt would not mend. What was between is not told to a slow reader, the latest always is.
     pub fn observe(&self, name: impl Into<String>) -> Observation {
-        let request = ObserveRequest { namespace: self.namespace.clone(), name: name.into() };
+        let request = ObserveRequest { namespace: self.scope.namespace.clone(), name: name.into() };
         let observer = Observer {
-            client: self.client.clone(),
+            client: self.scope.client.clone(),
             request,
             stream: None,
             last: None,
@@ -165,11 +151,13 @@ impl Campaign {
         let elections = self.elections;
         let lease = match self.lease {
             Some(lease) => lease,
-            None => elections.client.leases().namespace(&elections.namespace).hold(self.ttl).await?,
+            None => elections.scope.leases().hold(self.ttl).await?,
         };
         self.request.lease = lease.id();
         let name = self.request.name.clone();
-        let won = Call::waiting(&elections.client, self.wait)
+        let won = elections
+            .scope
+            .waiting(self.wait)
             .send(self.request, |transport, _, request| async move {
                 ElectionClient::new(transport).campaign(request).await
             })
@@ -223,13 +211,15 @@ impl Leadership {
     /// FAILED_PRECONDITION (reason LOCK_NOT_HELD) when leadership was lost.
     pub async fn proclaim(&self, value: impl Into<Bytes>) -> Result<(), Error> {
         let request = ProclaimRequest {
-            namespace: self.elections.namespace.clone(),
+            namespace: self.elections.scope.namespace.clone(),
             name: self.name.clone(),
             lease: self.lease.id(),
             token: self.token,
             value: value.into(),
         };
-        Call::write(&self.elections.client, self.elections.timeout, None)?
+        self.elections
+            .scope
+            .write(None)?
             .send(request, |transport, _, request| async move {
                 ElectionClient::new(transport).proclaim(request).await
             })
@@ -243,12 +233,14 @@ impl Leadership {
     /// FAILED_PRECONDITION (reason LOCK_NOT_HELD) when it was lost before.
     pub async fn resign(self) -> Result<(), Error> {
         let request = ResignRequest {
-            namespace: self.elections.namespace.clone(),
+            namespace: self.elections.scope.namespace.clone(),
             name: self.name.clone(),
             lease: self.lease.id(),
             token: self.token,
         };
-        Call::write(&self.elections.client, self.elections.timeout, None)?
+        self.elections
+            .scope
+            .write(None)?
             .send(request, |transport, _, request| async move {
                 ElectionClient::new(transport).resign(request).await
             })

@@ -14,10 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tonic::Code;
 
-use crate::call::Call;
-use crate::client::{Client, MAX_TIMEOUT};
 use crate::error::Error;
 use crate::kv::proto_duration;
+use crate::scope::{Scope, scoped};
 
 /// A lease is refreshed this often within its time to live: two refreshes may fail.
 const REFRESHES_A_TTL: u32 = 3;
@@ -45,29 +44,12 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Leases {
-    client: Client,
-    namespace: String,
-    timeout: Duration,
+    scope: Scope,
 }
 
+scoped!(Leases);
+
 impl Leases {
-    pub(crate) fn new(client: Client) -> Self {
-        let (namespace, timeout) = (client.shared.namespace.clone(), client.shared.timeout);
-        Self { client, namespace, timeout }
-    }
-
-    /// The same service in another namespace.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = namespace.into();
-        self
-    }
-
-    /// The same service with another deadline for each call, all attempts included.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.min(MAX_TIMEOUT);
-        self
-    }
-
     /// Makes a lease, which the caller has to refresh. `ttl` is 1 s to 24 h; `id` 0 lets the server pick one; `holder` says
     /// to people who look whose it is.
     ///
@@ -75,12 +57,13 @@ impl Leases {
     /// ALREADY_EXISTS when there is one of this id.
     pub async fn grant(&self, ttl: Duration, id: u64, holder: &str) -> Result<GrantResponse, Error> {
         let request = GrantRequest {
-            namespace: self.namespace.clone(),
+            namespace: self.scope.namespace.clone(),
             ttl: Some(proto_duration(ttl)),
             id,
             holder: holder.to_owned(),
         };
-        Call::write(&self.client, self.timeout, None)?
+        self.scope
+            .write(None)?
             .send(
                 request,
                 |transport, _, request| async move { LeaseClient::new(transport).grant(request).await },
@@ -114,8 +97,10 @@ impl Leases {
     /// # Errors
     /// UNAVAILABLE when no leader could be asked in time: the leases may live on or not.
     pub async fn refresh(&self, ids: &[u64]) -> Result<Vec<Refreshed>, Error> {
-        let request = RefreshRequest { namespace: self.namespace.clone(), ids: ids.to_vec() };
-        let refreshed = Call::read(&self.client, self.timeout)
+        let request = RefreshRequest { namespace: self.scope.namespace.clone(), ids: ids.to_vec() };
+        let refreshed = self
+            .scope
+            .read()
             .send(request, |transport, _, request| async move {
                 LeaseClient::new(transport).refresh(request).await
             })
@@ -128,8 +113,9 @@ impl Leases {
     /// # Errors
     /// NOT_FOUND (reason LEASE_NOT_FOUND) when there is none.
     pub async fn revoke(&self, id: u64) -> Result<RevokeResponse, Error> {
-        let request = RevokeRequest { namespace: self.namespace.clone(), id };
-        Call::write(&self.client, self.timeout, None)?
+        let request = RevokeRequest { namespace: self.scope.namespace.clone(), id };
+        self.scope
+            .write(None)?
             .send(request, |transport, _, request| async move {
                 LeaseClient::new(transport).revoke(request).await
             })
@@ -141,8 +127,9 @@ impl Leases {
     /// # Errors
     /// NOT_FOUND (reason LEASE_NOT_FOUND) when there is none.
     pub async fn get(&self, id: u64, keys: bool) -> Result<LeaseGetResponse, Error> {
-        let request = LeaseGetRequest { namespace: self.namespace.clone(), id, keys, read: None };
-        Call::read(&self.client, self.timeout)
+        let request = LeaseGetRequest { namespace: self.scope.namespace.clone(), id, keys, read: None };
+        self.scope
+            .read()
             .send(
                 request,
                 |transport, _, request| async move { LeaseClient::new(transport).get(request).await },
@@ -155,10 +142,12 @@ impl Leases {
     /// # Errors
     /// [`Error::Unreachable`], or the server's status.
     pub async fn list(&self) -> Result<Vec<LeaseInfo>, Error> {
-        let mut request = LeaseListRequest { namespace: self.namespace.clone(), ..Default::default() };
+        let mut request = LeaseListRequest { namespace: self.scope.namespace.clone(), ..Default::default() };
         let mut leases = Vec::new();
         loop {
-            let page = Call::read(&self.client, self.timeout)
+            let page = self
+                .scope
+                .read()
                 .send(request.clone(), |transport, limit, request| async move {
                     LeaseClient::new(transport).max_decoding_message_size(limit).list(request).await
                 })

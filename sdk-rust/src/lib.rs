@@ -58,6 +58,7 @@ pub mod kv;
 pub mod lease;
 pub mod lock;
 mod retry;
+mod scope;
 mod transport;
 pub mod watch;
 

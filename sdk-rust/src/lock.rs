@@ -11,11 +11,11 @@ use konsul_proto::v1::{
     UnlockRequest, fence,
 };
 
-use crate::call::Call;
-use crate::client::{Client, MAX_TIMEOUT};
+use crate::client::MAX_TIMEOUT;
 use crate::error::Error;
 use crate::kv::proto_duration;
 use crate::lease::HeldLease;
+use crate::scope::{Scope, scoped};
 
 /// How long a lock's own lease lives without a refresh, unless the call says otherwise: how long others wait when this
 /// program dies.
@@ -38,35 +38,18 @@ pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(15);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Locks {
-    client: Client,
-    namespace: String,
-    timeout: Duration,
+    scope: Scope,
 }
 
+scoped!(Locks);
+
 impl Locks {
-    pub(crate) fn new(client: Client) -> Self {
-        let (namespace, timeout) = (client.shared.namespace.clone(), client.shared.timeout);
-        Self { client, namespace, timeout }
-    }
-
-    /// The same service in another namespace.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = namespace.into();
-        self
-    }
-
-    /// The same service with another deadline for each call that does not wait for a lock, all attempts included.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.min(MAX_TIMEOUT);
-        self
-    }
-
     /// Waits for a lock and holds it.
     pub fn lock(&self, name: impl Into<String>) -> Lock {
         Lock {
             locks: self.clone(),
             request: LockRequest {
-                namespace: self.namespace.clone(),
+                namespace: self.scope.namespace.clone(),
                 name: name.into(),
                 ..Default::default()
             },
@@ -81,8 +64,10 @@ impl Locks {
     /// # Errors
     /// [`Error::Unreachable`], or the server's status.
     pub async fn get(&self, name: impl Into<String>) -> Result<LockGetResponse, Error> {
-        let request = LockGetRequest { namespace: self.namespace.clone(), name: name.into(), read: None };
-        Call::read(&self.client, self.timeout)
+        let request =
+            LockGetRequest { namespace: self.scope.namespace.clone(), name: name.into(), read: None };
+        self.scope
+            .read()
             .send(request, |transport, limit, request| async move {
                 LockClient::new(transport).max_decoding_message_size(limit).get(request).await
             })
@@ -94,10 +79,12 @@ impl Locks {
     /// # Errors
     /// [`Error::Unreachable`], or the server's status.
     pub async fn list(&self) -> Result<Vec<LockInfo>, Error> {
-        let mut request = LockListRequest { namespace: self.namespace.clone(), ..Default::default() };
+        let mut request = LockListRequest { namespace: self.scope.namespace.clone(), ..Default::default() };
         let mut locks = Vec::new();
         loop {
-            let page = Call::read(&self.client, self.timeout)
+            let page = self
+                .scope
+                .read()
                 .send(request.clone(), |transport, limit, request| async move {
                     LockClient::new(transport).max_decoding_message_size(limit).list(request).await
                 })
@@ -111,8 +98,9 @@ impl Locks {
     }
 
     async fn unlock(&self, name: String, lease: u64, token: u64) -> Result<(), Error> {
-        let request = UnlockRequest { namespace: self.namespace.clone(), name, lease, token };
-        Call::write(&self.client, self.timeout, None)?
+        let request = UnlockRequest { namespace: self.scope.namespace.clone(), name, lease, token };
+        self.scope
+            .write(None)?
             .send(
                 request,
                 |transport, _, request| async move { LockClient::new(transport).unlock(request).await },
@@ -185,7 +173,10 @@ impl Lock {
         let lease = self.held_lease().await?;
         let LockRequest { namespace, name, mode, limit, lock_delay, value, .. } = self.request.clone();
         let request = TryLockRequest { namespace, name, lease: lease.id(), mode, limit, lock_delay, value };
-        let tried = Call::read(&self.locks.client, self.locks.timeout)
+        let tried = self
+            .locks
+            .scope
+            .read()
             .send(request, |transport, _, request| async move {
                 LockClient::new(transport).try_lock(request).await
             })
@@ -196,7 +187,10 @@ impl Lock {
     async fn send(mut self) -> Result<LockGuard, Error> {
         let lease = self.held_lease().await?;
         self.request.lease = lease.id();
-        let granted = Call::waiting(&self.locks.client, self.wait)
+        let granted = self
+            .locks
+            .scope
+            .waiting(self.wait)
             .send(self.request.clone(), |transport, _, request| async move {
                 LockClient::new(transport).lock(request).await
             })
@@ -207,7 +201,7 @@ impl Lock {
     async fn held_lease(&mut self) -> Result<HeldLease, Error> {
         match &self.lease {
             Some(lease) => Ok(lease.clone()),
-            None => self.locks.client.leases().namespace(&self.locks.namespace).hold(self.ttl).await,
+            None => self.locks.scope.leases().hold(self.ttl).await,
         }
     }
 

@@ -7,7 +7,6 @@ use konsul_proto::v1::{
 
 use super::options::{awaitable, idempotency_key, read_options};
 use super::{DeleteOperation, Kv, PutOperation};
-use crate::call::Call;
 use crate::error::Error;
 
 /// A read of up to 256 keys at one revision.
@@ -20,7 +19,7 @@ pub struct BatchGet {
 
 impl BatchGet {
     pub(super) fn new(kv: &Kv, keys: Vec<String>) -> Self {
-        let request = BatchGetRequest { namespace: kv.namespace.clone(), keys, ..Default::default() };
+        let request = BatchGetRequest { namespace: kv.scope.namespace.clone(), keys, ..Default::default() };
         Self { kv: kv.clone(), request }
     }
 
@@ -33,7 +32,9 @@ impl BatchGet {
     read_options!();
 
     async fn send(self) -> Result<BatchGetResponse, Error> {
-        Call::read(&self.kv.client, self.kv.timeout)
+        self.kv
+            .scope
+            .read()
             .send(self.request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).batch_get(request).await
             })
@@ -55,14 +56,16 @@ pub struct BatchPut {
 impl BatchPut {
     pub(super) fn new(kv: &Kv, puts: Vec<PutOperation>) -> Self {
         let puts = puts.into_iter().map(Into::into).collect();
-        let request = BatchPutRequest { namespace: kv.namespace.clone(), puts };
+        let request = BatchPutRequest { namespace: kv.scope.namespace.clone(), puts };
         Self { kv: kv.clone(), request, idempotency_key: None }
     }
 
     idempotency_key!();
 
     async fn send(self) -> Result<BatchPutResponse, Error> {
-        Call::write(&self.kv.client, self.kv.timeout, self.idempotency_key.as_deref())?
+        self.kv
+            .scope
+            .write(self.idempotency_key.as_deref())?
             .send(self.request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).batch_put(request).await
             })
@@ -84,14 +87,16 @@ pub struct BatchDelete {
 impl BatchDelete {
     pub(super) fn new(kv: &Kv, deletes: Vec<DeleteOperation>) -> Self {
         let deletes = deletes.into_iter().map(Into::into).collect();
-        let request = BatchDeleteRequest { namespace: kv.namespace.clone(), deletes };
+        let request = BatchDeleteRequest { namespace: kv.scope.namespace.clone(), deletes };
         Self { kv: kv.clone(), request, idempotency_key: None }
     }
 
     idempotency_key!();
 
     async fn send(self) -> Result<BatchDeleteResponse, Error> {
-        Call::write(&self.kv.client, self.kv.timeout, self.idempotency_key.as_deref())?
+        self.kv
+            .scope
+            .write(self.idempotency_key.as_deref())?
             .send(self.request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).batch_delete(request).await
             })

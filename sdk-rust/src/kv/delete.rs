@@ -4,7 +4,6 @@ use konsul_proto::v1::{DeleteRangeRequest, DeleteRangeResponse, DeleteRequest, D
 
 use super::Kv;
 use super::options::{awaitable, idempotency_key, preconditions};
-use crate::call::Call;
 use crate::error::Error;
 use crate::keys::Keys;
 
@@ -19,7 +18,7 @@ pub struct Delete {
 
 impl Delete {
     pub(super) fn new(kv: &Kv, key: String) -> Self {
-        let request = DeleteRequest { namespace: kv.namespace.clone(), key, ..Default::default() };
+        let request = DeleteRequest { namespace: kv.scope.namespace.clone(), key, ..Default::default() };
         Self { kv: kv.clone(), request, idempotency_key: None }
     }
 
@@ -33,7 +32,9 @@ impl Delete {
     idempotency_key!();
 
     async fn send(self) -> Result<DeleteResponse, Error> {
-        Call::write(&self.kv.client, self.kv.timeout, self.idempotency_key.as_deref())?
+        self.kv
+            .scope
+            .write(self.idempotency_key.as_deref())?
             .send(self.request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).delete(request).await
             })
@@ -55,7 +56,7 @@ pub struct DeleteRange {
 impl DeleteRange {
     pub(super) fn new(kv: &Kv, keys: Keys) -> Self {
         let request = DeleteRangeRequest {
-            namespace: kv.namespace.clone(),
+            namespace: kv.scope.namespace.clone(),
             selector: Some(keys.into()),
             ..Default::default()
         };
@@ -77,7 +78,9 @@ impl DeleteRange {
     idempotency_key!();
 
     async fn send(self) -> Result<DeleteRangeResponse, Error> {
-        Call::write(&self.kv.client, self.kv.timeout, self.idempotency_key.as_deref())?
+        self.kv
+            .scope
+            .write(self.idempotency_key.as_deref())?
             .send(self.request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).delete_range(request).await
             })

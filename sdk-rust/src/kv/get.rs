@@ -4,7 +4,6 @@ use konsul_proto::v1::{Entry, GetRequest, GetResponse};
 
 use super::Kv;
 use super::options::{awaitable, read_options};
-use crate::call::Call;
 use crate::error::Error;
 
 /// A read of one key; `None` when it is not there.
@@ -19,7 +18,7 @@ impl Get {
     pub(super) fn new(kv: &Kv, key: String) -> Self {
         Self {
             kv: kv.clone(),
-            request: GetRequest { namespace: kv.namespace.clone(), key, ..Default::default() },
+            request: GetRequest { namespace: kv.scope.namespace.clone(), key, ..Default::default() },
         }
     }
 
@@ -36,7 +35,9 @@ impl Get {
     /// # Errors
     /// NOT_FOUND when the key is not there; [`Error::Compacted`] when the revision is compacted.
     pub async fn response(self) -> Result<GetResponse, Error> {
-        Call::read(&self.kv.client, self.kv.timeout)
+        self.kv
+            .scope
+            .read()
             .send(self.request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).get(request).await
             })

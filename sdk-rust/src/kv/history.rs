@@ -5,7 +5,6 @@ use konsul_proto::v1::{HistoryRequest, HistoryResponse, KeyVersion, Order};
 
 use super::Kv;
 use super::options::{awaitable, read_options};
-use crate::call::Call;
 use crate::error::Error;
 
 /// The versions of a key that are not compacted yet, newest first. Awaited, it is the first page.
@@ -27,7 +26,7 @@ pub struct History {
 
 impl History {
     pub(super) fn new(kv: &Kv, key: String) -> Self {
-        let request = HistoryRequest { namespace: kv.namespace.clone(), key, ..Default::default() };
+        let request = HistoryRequest { namespace: kv.scope.namespace.clone(), key, ..Default::default() };
         Self { kv: kv.clone(), request }
     }
 
@@ -75,7 +74,9 @@ impl History {
     }
 
     async fn send(self) -> Result<HistoryResponse, Error> {
-        Call::read(&self.kv.client, self.kv.timeout)
+        self.kv
+            .scope
+            .read()
             .send(self.request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).history(request).await
             })

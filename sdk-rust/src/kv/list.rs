@@ -5,7 +5,6 @@ use konsul_proto::v1::{Entry, ListRequest, ListResponse, Order};
 
 use super::Kv;
 use super::options::{awaitable, read_options};
-use crate::call::Call;
 use crate::error::Error;
 use crate::keys::Keys;
 
@@ -34,7 +33,7 @@ pub struct List {
 impl List {
     pub(super) fn new(kv: &Kv, keys: Keys) -> Self {
         let request = ListRequest {
-            namespace: kv.namespace.clone(),
+            namespace: kv.scope.namespace.clone(),
             selector: Some(keys.into()),
             ..Default::default()
         };
@@ -124,7 +123,9 @@ impl List {
     }
 
     async fn send(self) -> Result<ListResponse, Error> {
-        Call::read(&self.kv.client, self.kv.timeout)
+        self.kv
+            .scope
+            .read()
             .send(self.request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).list(request).await
             })

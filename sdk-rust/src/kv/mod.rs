@@ -11,8 +11,6 @@ mod put;
 mod revert;
 mod txn;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use konsul_proto::v1::kv_client::KvClient;
 
@@ -27,8 +25,8 @@ pub use put::Put;
 pub use revert::{Difference, Reverted};
 pub use txn::Txn;
 
-use crate::client::{Client, MAX_TIMEOUT};
 use crate::keys::Keys;
+use crate::scope::{Scope, scoped};
 use crate::transport::Transport;
 use crate::watch::{Watch, WatchOptions};
 
@@ -55,29 +53,12 @@ use crate::watch::{Watch, WatchOptions};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Kv {
-    pub(crate) client: Client,
-    pub(crate) namespace: String,
-    pub(crate) timeout: Duration,
+    pub(crate) scope: Scope,
 }
 
+scoped!(Kv);
+
 impl Kv {
-    pub(crate) fn new(client: Client) -> Self {
-        let (namespace, timeout) = (client.shared.namespace.clone(), client.shared.timeout);
-        Self { client, namespace, timeout }
-    }
-
-    /// The same service in another namespace.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = namespace.into();
-        self
-    }
-
-    /// The same service with another deadline for each call, all attempts included.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.min(MAX_TIMEOUT);
-        self
-    }
-
     /// Reads one key, now or at a past revision.
     pub fn get(&self, key: impl Into<String>) -> Get {
         Get::new(self, key.into())

@@ -7,7 +7,6 @@ use konsul_proto::v1::{PutRequest, PutResponse};
 
 use super::Kv;
 use super::options::{awaitable, idempotency_key, preconditions, proto_duration};
-use crate::call::Call;
 use crate::error::Error;
 
 /// A write of one key. [`Error::PreconditionFailed`] when a condition does not hold.
@@ -21,7 +20,7 @@ pub struct Put {
 
 impl Put {
     pub(super) fn new(kv: &Kv, key: String, value: Bytes) -> Self {
-        let request = PutRequest { namespace: kv.namespace.clone(), key, value, ..Default::default() };
+        let request = PutRequest { namespace: kv.scope.namespace.clone(), key, value, ..Default::default() };
         Self { kv: kv.clone(), request, idempotency_key: None }
     }
 
@@ -59,7 +58,9 @@ impl Put {
     idempotency_key!();
 
     async fn send(self) -> Result<PutResponse, Error> {
-        Call::write(&self.kv.client, self.kv.timeout, self.idempotency_key.as_deref())?
+        self.kv
+            .scope
+            .write(self.idempotency_key.as_deref())?
             .send(self.request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).put(request).await
             })

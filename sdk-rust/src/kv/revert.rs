@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use konsul_proto::v1::{Entry, FindRevisionRequest};
 
 use super::{DeleteOperation, Kv, Operation, PutOperation};
-use crate::call::Call;
 use crate::error::{Answer, Error};
 use crate::keys::Keys;
 use tonic::Code;
@@ -41,7 +40,9 @@ impl Kv {
     /// [`Error::Compacted`] when that is not known any more.
     pub async fn revision_at(&self, time: SystemTime) -> Result<u64, Error> {
         let request = FindRevisionRequest { time: Some(time.into()), read: None };
-        let found = Call::read(&self.client, self.timeout)
+        let found = self
+            .scope
+            .read()
             .send(request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).find_revision(request).await
             })

@@ -4,7 +4,6 @@ use konsul_proto::v1::{TxnRequest, TxnResponse};
 
 use super::options::{awaitable, idempotency_key};
 use super::{Compare, Kv, Operation};
-use crate::call::Call;
 use crate::error::Error;
 
 /// A transaction: when all comparisons hold, the `then` operations are done, else the `otherwise` ones, all at one
@@ -67,9 +66,11 @@ impl Txn {
 
     async fn send(mut self) -> Result<TxnResponse, Error> {
         if self.request.namespace.is_empty() {
-            self.request.namespace.clone_from(&self.kv.namespace);
+            self.request.namespace.clone_from(&self.kv.scope.namespace);
         }
-        Call::write(&self.kv.client, self.kv.timeout, self.idempotency_key.as_deref())?
+        self.kv
+            .scope
+            .write(self.idempotency_key.as_deref())?
             .send(self.request, |transport, limit, request| async move {
                 Kv::stub(transport, limit).txn(request).await
             })

@@ -66,7 +66,7 @@ impl Driver {
             if let Err(error) = self.advance().await {
                 self.stream = None;
                 if let Some(transport) = self.transport.take().filter(|_| is_turned_away(&error)) {
-                    self.kv.client.shared.route.leave(&transport);
+                    self.kv.scope.client.shared.route.leave(&transport);
                 }
                 let wait = self.backoff.after(&error);
                 if !self.start_over(&error) && !self.may_resume(&error, Instant::now() + wait) {
@@ -91,10 +91,10 @@ impl Driver {
     }
 
     async fn open(&mut self) -> Result<Streaming<WatchResponse>, Error> {
-        let timeout = self.kv.timeout;
+        let timeout = self.kv.scope.timeout;
         self.open_by.get_or_insert_with(|| Instant::now() + timeout);
         let request = Request::new(self.request());
-        let shared = &self.kv.client.shared;
+        let shared = &self.kv.scope.client.shared;
         let transport = self.transport.insert(shared.route.transport()).clone();
         let mut stub = Kv::stub(transport.clone(), shared.max_message_bytes);
         let patience = shared.patience(timeout);
@@ -125,7 +125,7 @@ impl Driver {
             });
         }
         WatchRequest {
-            namespace: self.kv.namespace.clone(),
+            namespace: self.kv.scope.namespace.clone(),
             targets,
             progress_interval: self.options.progress_interval.map(proto_duration),
         }
@@ -199,7 +199,7 @@ impl Driver {
             return may_help(error) || error.code() == Code::DeadlineExceeded || self.member_lags(error);
         }
         may_help(error)
-            && self.backoff.failures() < self.kv.client.shared.max_attempts
+            && self.backoff.failures() < self.kv.scope.client.shared.max_attempts
             && self.open_by.is_none_or(|open_by| at < open_by)
     }
 }
