@@ -20,6 +20,10 @@ pub const MAX_RESULT_BYTES: u64 = 2 << 20;
 
 /// Most claims on a lock, held and waiting.
 pub const MAX_CLAIMS: u64 = 10_000;
+/// Most bytes of what all of them say of themselves: one Command may grant every claim that waits.
+pub const MAX_CLAIM_BYTES: u64 = 4 << 20;
+/// Most leases of all namespaces, which the leader has in memory (about 300 bytes each).
+pub const MAX_LEASES: u64 = 1_000_000;
 
 impl KeySpan {
     /// All keys that start with `prefix`.

@@ -5,15 +5,16 @@
 use std::fs::File;
 use std::ops::Bound;
 
+use heed::RoTxn;
 use prost::Message;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use crate::command::{KvDeleteRange, MAX_RANGE_BYTES, command::Op, kv_operation};
+use crate::command::{self, KvDeleteRange, MAX_RANGE_BYTES, command::Op, kv_operation};
 use crate::error::StateError;
-use crate::ids::{LeaseId, Namespace};
+use crate::ids::{Key, LeaseId, LockId, Namespace};
 use crate::store::{Entry, Payload, Store};
-use crate::tables::{bound, kv};
+use crate::tables::{bound, kv, lock};
 
 /// Bytes kept allocated ahead of the last page in use, beside what a run itself may need.
 const AHEAD_BYTES: u64 = 16 << 20;
@@ -93,6 +94,14 @@ fn growth(store: &Store, payload: &Payload) -> Result<u64, StateError> {
                     }
                 }
             }
+            Some(
+                Op::LockRelease(command::LockRelease { lock, .. })
+                | Op::LockCancel(command::LockCancel { lock, .. })
+                | Op::LockResume(command::LockResume { lock, .. }),
+            ) => {
+                let txn = store.env.read_txn()?;
+                bytes += line_bytes(store, &txn, &LockId::trusted(&lock.clone().unwrap_or_default()))?;
+            }
             Some(Op::LeaseRevoke(revoke)) => bytes += lease_bytes(store, &revoke.namespace, revoke.id)?,
             Some(Op::LeaseExpire(expire)) => {
                 for due in &expire.leases {
@@ -105,9 +114,6 @@ fn growth(store: &Store, payload: &Payload) -> Result<u64, StateError> {
                 | Op::TrimHistory(_)
                 | Op::LeaseGrant(_)
                 | Op::LockAcquire(_)
-                | Op::LockRelease(_)
-                | Op::LockCancel(_)
-                | Op::LockResume(_)
                 | Op::LockSetValue(_),
             )
             | None => {}
@@ -119,8 +125,20 @@ fn growth(store: &Store, payload: &Payload) -> Result<u64, StateError> {
 /// What goes into history at the end of a lease.
 fn lease_bytes(store: &Store, namespace: &str, id: u64) -> Result<u64, StateError> {
     let txn = store.env.read_txn()?;
-    let load = bound::load(&store.tables, &txn, &Namespace::trusted(namespace), LeaseId(id))?;
-    Ok(load.bytes + load.count * ROW_BYTES)
+    let namespace = Namespace::trusted(namespace);
+    let load = bound::load(&store.tables, &txn, &namespace, LeaseId(id))?;
+    let mut bytes = load.bytes + load.count * ROW_BYTES;
+    for (kind, name, _) in bound::claims(&store.tables, &txn, &namespace, LeaseId(id))? {
+        let lock = LockId { namespace: namespace.clone(), kind, name: Key::trusted(&name) };
+        bytes += line_bytes(store, &txn, &lock)?;
+    }
+    Ok(bytes)
+}
+
+/// What goes into history when all are granted a lock who wait for it.
+fn line_bytes(store: &Store, txn: &RoTxn<'_>, lock: &LockId) -> Result<u64, StateError> {
+    let found = lock::get(&store.tables, txn, lock)?.unwrap_or_default();
+    Ok(if found.waiting > 0 { found.value_bytes + found.waiting * ROW_BYTES } else { 0 })
 }
 
 fn range_bytes(store: &Store, namespace: &str, range: &KvDeleteRange) -> Result<u64, StateError> {

@@ -117,9 +117,9 @@ impl<'r, 's> Tx<'r, 's> {
         self.revision
     }
 
-    /// The term of the log entry.
-    pub(crate) fn term(&self) -> u64 {
-        self.rows.progress.term
+    /// The term of the log entry, and the leader who proposed it: two may lead in one term, one after the other.
+    pub(crate) fn leader(&self) -> (u64, u64) {
+        (self.rows.progress.term, self.rows.progress.leader)
     }
 
     /// State time in ms.

@@ -132,6 +132,9 @@ impl Check<'_> {
                 );
                 check.found(lock::TABLE, row_key, what);
             }
+            if record.value_bytes != claims.iter().map(|(_, claim)| claim.value.len() as u64).sum::<u64>() {
+                check.found(lock::TABLE, row_key, "it does not count the bytes of its claims");
+            }
             if exclusive > u64::from(record.limit) || (exclusive > 0 && shared > 0) {
                 check.found(lock::TABLE, row_key, "more hold it than may");
             }

@@ -88,9 +88,14 @@ fn check(
 ) -> Result<Result<(), Reason>, StateError> {
     match &operation.op {
         Some(Op::Put(put)) => {
-            if put.lease != 0
-                && let Err(reason) = lease::check_room(tx, namespace, LeaseId(put.lease))?
-            {
+            let room = match put {
+                KvPut { ttl_ms: 1.., .. } => lease::check_count(tx)?,
+                KvPut { lease: 1.., .. } if !is_bound(tx, namespace, put)? => {
+                    lease::check_room(tx, namespace, LeaseId(put.lease))?
+                }
+                _ => Ok(()),
+            };
+            if let Err(reason) = room {
                 return Ok(Err(reason));
             }
             check_key(tx, namespace, &put.key, put.precondition.as_ref())
@@ -99,6 +104,12 @@ fn check(
         Some(Op::DeleteRange(range)) => check_range(tx, namespace, range),
         Some(Op::Get(_) | Op::List(_)) | None => Ok(Ok(())),
     }
+}
+
+/// Whether a key is bound already to the lease that it is put under.
+fn is_bound(tx: &mut Tx<'_, '_>, namespace: &Namespace, put: &KvPut) -> Result<bool, StateError> {
+    let found = tx.get::<Kv>(&(namespace.clone(), Key::trusted(&put.key)))?;
+    Ok(found.is_some_and(|record| record.lease == put.lease))
 }
 
 fn check_key(

@@ -3,7 +3,7 @@
 use super::lock;
 use crate::command::{
     Deposed, LeaseExists, LeaseExpire, LeaseFull, LeaseGrant, LeaseNotFound, LeaseOutcome, LeaseRecord,
-    LeaseRevoke, MAX_RANGE_BYTES, MAX_RANGE_KEYS, refusal::Reason,
+    LeaseRevoke, MAX_LEASES, MAX_RANGE_BYTES, MAX_RANGE_KEYS, TooManyLeases, refusal::Reason,
 };
 use crate::error::StateError;
 use crate::ids::{Key, LeaseId, LockId, Namespace};
@@ -25,6 +25,9 @@ pub(super) fn grant(
         }
         id => LeaseId(id),
     };
+    if let Err(reason) = check_count(tx)? {
+        return Ok(Err(reason));
+    }
     let ttl_ms = grant.ttl_ms;
     make(tx, namespace, id, LeaseRecord { ttl_ms, holder: grant.holder, ..LeaseRecord::default() })?;
     Ok(Ok(LeaseOutcome { id: id.0, ttl_ms, ..LeaseOutcome::default() }))
@@ -49,7 +52,7 @@ pub(super) fn expire(
     tx: &mut Tx<'_, '_>,
     expire: LeaseExpire,
 ) -> Result<Result<LeaseOutcome, Reason>, StateError> {
-    if expire.term != tx.term() {
+    if (expire.term, expire.leader) != tx.leader() {
         return Ok(Err(Reason::Deposed(Deposed {})));
     }
     let mut outcome = LeaseOutcome::default();
@@ -82,6 +85,14 @@ pub(super) fn leave(tx: &mut Tx<'_, '_>, namespace: &Namespace, lease: LeaseId) 
         tx.update::<Lease>((namespace.clone(), lease), |_| None)?;
     }
     Ok(())
+}
+
+/// Whether one more lease can be made. The puts of a Txn are looked at before any is carried out, so there may be as many more
+/// as one has operations.
+pub(super) fn check_count(tx: &Tx<'_, '_>) -> Result<Result<(), Reason>, StateError> {
+    let rows = tx.rows();
+    let is_full = rows.tables.lease.len(&rows.txn)? >= MAX_LEASES;
+    Ok(if is_full { Err(Reason::TooManyLeases(TooManyLeases { max_leases: MAX_LEASES })) } else { Ok(()) })
 }
 
 /// Whether something more can be bound to a lease: it is there, was not made for a single key, and has room.

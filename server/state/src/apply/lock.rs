@@ -4,7 +4,8 @@
 use super::lease;
 use crate::command::{
     ClaimRecord, Deposed, Fence, LockAcquire, LockCancel, LockFull, LockLimitDiffers, LockModeDiffers,
-    LockNotHeld, LockOutcome, LockRecord, LockRelease, LockResume, LockSetValue, MAX_CLAIMS, refusal::Reason,
+    LockNotHeld, LockOutcome, LockRecord, LockRelease, LockResume, LockSetValue, MAX_CLAIM_BYTES, MAX_CLAIMS,
+    refusal::Reason,
 };
 use crate::error::StateError;
 use crate::ids::{Key, LeaseId, LockId, Namespace};
@@ -15,6 +16,9 @@ use crate::tx::Tx;
 
 /// How many claims are looked at together when several may be granted: all but the first are shared, or of a semaphore.
 const STEP: usize = 64;
+
+/// The attempt of a claim that was found held: no call's own, so that none takes the claim along when it goes away.
+const HELD: u64 = 0;
 
 /// How a claim is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +36,6 @@ type Done = Result<Result<LockOutcome, Reason>, StateError>;
 pub(super) fn acquire(tx: &mut Tx<'_, '_>, acquire: LockAcquire) -> Done {
     let lock = LockId::trusted(&acquire.lock.unwrap_or_default());
     let lease = LeaseId(acquire.lease);
-    if let Err(reason) = lease::check_room(tx, &lock.namespace, lease)? {
-        return Ok(Err(reason));
-    }
     let attempt = tx.random();
     if let Some((token, claim)) = find(tx, &lock, lease)? {
         if claim.shared != acquire.shared {
@@ -42,8 +43,20 @@ pub(super) fn acquire(tx: &mut Tx<'_, '_>, acquire: LockAcquire) -> Done {
             return Ok(Err(Reason::LockModeDiffers(LockModeDiffers { name })));
         }
         let granted = claim.granted;
-        tx.update::<Claim>((lock, token), |_| Some(ClaimRecord { attempt, ..claim }))?;
+        let attempt = match (granted, acquire.wait) {
+            // Nobody but its holder gives up what is held, not even a call that found it held and went away.
+            (true, _) => HELD,
+            (false, true) => attempt,
+            // Whoever only tries leaves the place in line to the call that waits in it.
+            (false, false) => return Ok(Ok(LockOutcome { token: 0, granted, attempt })),
+        };
+        if attempt != claim.attempt {
+            tx.update::<Claim>((lock, token), |_| Some(ClaimRecord { attempt, ..claim }))?;
+        }
         return Ok(Ok(LockOutcome { token, granted, attempt }));
+    }
+    if let Err(reason) = lease::check_room(tx, &lock.namespace, lease)? {
+        return Ok(Err(reason));
     }
     let found = tx.get::<Lock>(&lock)?.unwrap_or_default();
     let claims = found.shared + found.exclusive + found.waiting;
@@ -57,8 +70,9 @@ pub(super) fn acquire(tx: &mut Tx<'_, '_>, acquire: LockAcquire) -> Done {
     if !granted && !acquire.wait {
         return Ok(Ok(LockOutcome { token: 0, granted: false, attempt }));
     }
-    if claims >= MAX_CLAIMS {
-        return Ok(Err(Reason::LockFull(LockFull { name: name(), max_claims: MAX_CLAIMS })));
+    next.value_bytes += acquire.value.len() as u64;
+    if claims >= MAX_CLAIMS || next.value_bytes > MAX_CLAIM_BYTES {
+        return Ok(Err(full(&lock)));
     }
     let token = tx.revision().0;
     match granted {
@@ -96,7 +110,7 @@ pub(super) fn release(tx: &mut Tx<'_, '_>, release: &LockRelease) -> Done {
 pub(super) fn cancel(tx: &mut Tx<'_, '_>, cancel: &LockCancel) -> Done {
     let lock = LockId::trusted(&cancel.lock.clone().unwrap_or_default());
     match find(tx, &lock, LeaseId(cancel.lease))? {
-        Some((token, claim)) if claim.attempt == cancel.attempt => {
+        Some((token, claim)) if claim.attempt == cancel.attempt && claim.attempt != HELD => {
             give_up(tx, &lock, token, Loss::GivenUp)?;
             Ok(Ok(LockOutcome { token, granted: claim.granted, attempt: claim.attempt }))
         }
@@ -106,7 +120,7 @@ pub(super) fn cancel(tx: &mut Tx<'_, '_>, cancel: &LockCancel) -> Done {
 
 /// Lets a lock be granted again that was held back, if it is still the leader who says so and it lost nobody since.
 pub(super) fn resume(tx: &mut Tx<'_, '_>, resume: &LockResume) -> Done {
-    if resume.term != tx.term() {
+    if (resume.term, resume.leader) != tx.leader() {
         return Ok(Err(Reason::Deposed(Deposed {})));
     }
     let lock = LockId::trusted(&resume.lock.clone().unwrap_or_default());
@@ -123,6 +137,15 @@ pub(super) fn set_value(tx: &mut Tx<'_, '_>, set: LockSetValue) -> Done {
     match find(tx, &lock, LeaseId(set.lease))? {
         Some((token, claim)) if claim.granted && (set.token == 0 || set.token == token) => {
             let attempt = claim.attempt;
+            let mut next = tx.get::<Lock>(&lock)?.unwrap_or_default();
+            let value_bytes = next.value_bytes + set.value.len() as u64 - claim.value.len() as u64;
+            if value_bytes > MAX_CLAIM_BYTES {
+                return Ok(Err(full(&lock)));
+            }
+            if value_bytes != next.value_bytes {
+                next.value_bytes = value_bytes;
+                tx.update::<Lock>(lock.clone(), |_| Some(next))?;
+            }
             tx.update::<Claim>((lock, token), |_| Some(ClaimRecord { value: set.value, ..claim }))?;
             Ok(Ok(LockOutcome { token, granted: true, attempt }))
         }
@@ -150,12 +173,15 @@ pub(super) fn holds(
 pub(super) fn give_up(tx: &mut Tx<'_, '_>, lock: &LockId, token: u64, loss: Loss) -> Result<(), StateError> {
     let Some(claim) = tx.update::<Claim>((lock.clone(), token), |_| None)? else { return Ok(()) };
     let mut next = tx.get::<Lock>(lock)?.unwrap_or_default();
+    next.value_bytes -= claim.value.len() as u64;
     match (claim.granted, claim.shared) {
         (false, _) => next.waiting -= 1,
         (true, true) => next.shared -= 1,
         (true, false) => next.exclusive -= 1,
     }
-    if claim.granted && loss == Loss::Expired && claim.delay_ms > 0 {
+    // Of a claim that was granted by this very Command nobody was told.
+    let was_held = claim.granted && claim.since_revision != tx.revision().0;
+    if was_held && loss == Loss::Expired && claim.delay_ms > 0 {
         next.held_back_since = tx.revision().0;
         next.delay_ms = next.delay_ms.max(claim.delay_ms);
     }
@@ -199,6 +225,11 @@ fn find(
     let claim = tx.get::<Claim>(&(lock.clone(), token))?;
     let missing = || StateError::corrupt(bound::TABLE.name, "a row names a claim that is not there");
     Ok(Some((token, claim.ok_or_else(missing)?)))
+}
+
+fn full(lock: &LockId) -> Reason {
+    let (name, max_claims, max_bytes) = (lock.name.as_str().to_owned(), MAX_CLAIMS, MAX_CLAIM_BYTES);
+    Reason::LockFull(LockFull { name, max_claims, max_bytes })
 }
 
 fn not_held(lock: &LockId, token: u64) -> Reason {

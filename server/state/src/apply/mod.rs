@@ -44,7 +44,7 @@ impl Entry {
     pub fn is_brief(&self) -> bool {
         let is_brief = |command: &Command| match &command.op {
             Some(Op::Kv(txn)) => kv::is_brief(txn),
-            // What waits in line may be granted together, but then nobody had the lock for long.
+            // Those who share a lock may be granted it together, at most `MAX_CLAIMS`; mostly it goes to one.
             Some(
                 Op::Compact(_)
                 | Op::LeaseGrant(_)

@@ -1,7 +1,7 @@
 //! `bound`: what is bound to each lease, so that its end finds it.
 //!
 //! Row keys: namespace, NUL, lease id (u64, big-endian), then nothing for the row of the lease itself, whose value is the
-//! number and the bytes of the keys below it; or [`KEY`] and a key; or [`CLAIM`] and a lock's kind and name, whose value is
+//! number and the bytes of the keys and claims below it; or [`KEY`] and a key; or [`CLAIM`] and a lock's kind and name, whose value is
 //! the claim's token.
 //!
 //! Invariant: derived from `kv` and `claim`, and not part of the state hash.
@@ -21,7 +21,7 @@ pub const TABLE: TableSpec = TableSpec { number: 9, name: "bound" };
 const KEY: u8 = 1;
 const CLAIM: u8 = 2;
 
-/// How much is bound to a lease: keys and claims, and the bytes of their records.
+/// How much is bound to a lease: keys and claims, and the bytes of keys with their values and of what claims say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     /// How many.

@@ -2,10 +2,12 @@
 //! change, the record. A lock that nobody claims, and that is not held back, has no row.
 //!
 //! Invariants: `shared`, `exclusive` and `waiting` count its rows in `claim`; either nobody shares it, or nobody holds it
-//! alone; `exclusive <= limit`.
+//! alone; `exclusive <= limit`; `value_bytes` is the sum of its claims' values.
 
 use bytes::Bytes;
+use heed::RoTxn;
 
+use super::chain::Link;
 use super::{Db, ObjectTable, TableSpec, Tables, decode, kv::END};
 use crate::batch::{Change, LockChange};
 use crate::command::{LockKind, LockRecord};
@@ -33,6 +35,14 @@ impl ObjectTable for Lock {
     fn change(lock: LockId, before: Option<LockRecord>, after: Option<LockRecord>) -> Change {
         Change::Lock(LockChange { lock, before, after })
     }
+}
+
+/// A lock that somebody claims.
+pub(crate) fn get(tables: &Tables, txn: &RoTxn<'_>, lock: &LockId) -> Result<Option<LockRecord>, StateError> {
+    let mut key = Vec::with_capacity(96);
+    row_key(lock, &mut key);
+    let Some(row) = tables.lock.get(txn, &key)? else { return Ok(None) };
+    decode(TABLE, Bytes::copy_from_slice(Link::split(row)?.1)).map(Some)
 }
 
 /// Appends the row key of a lock.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use konsul_state::command::{
     Fence, KvOperation, KvPrecondition, KvPut, LeaseExpire, LeaseGrant, LeaseRevoke, LockAcquire, LockCancel,
-    LockKind, LockName, LockOutcome, LockRelease, LockResume, LockSetValue, MAX_CLAIMS, command::Op,
-    kv_operation, lease_expire::Due, outcome, refusal::Reason,
+    LockKind, LockName, LockOutcome, LockRelease, LockResume, LockSetValue, MAX_CLAIM_BYTES, MAX_CLAIMS,
+    command::Op, kv_operation, lease_expire::Due, outcome, refusal::Reason,
 };
 use konsul_state::{Command, Key, LeaseId, LockId, Outcome};
 use rand::rngs::StdRng;
@@ -17,6 +17,7 @@ use crate::fixture::{Fixture, delete, kv_txn, ns, refused};
 use crate::model::seed;
 
 const TERM: u64 = 1;
+const LEADER: u64 = 1;
 const NAMES: [&str; 3] = ["a", "a/b", "z"];
 const KEYS: [&str; 5] = ["a", "a/b", "b", "c", "zz"];
 
@@ -28,6 +29,8 @@ struct Claim {
     granted: bool,
     delay_ms: u64,
     attempt: u64,
+    /// Revision of the grant, or since when it waits.
+    since: u64,
     value: u8,
 }
 
@@ -59,13 +62,14 @@ impl Model {
         let Some(line) = self.lines.get_mut(name) else { return };
         let Some(at) = line.claims.iter().position(whose) else { return };
         let gone = line.claims.remove(at);
-        if gone.granted && expired && gone.delay_ms > 0 {
+        // Of what the same Command granted nobody was told.
+        if gone.granted && gone.since != revision && expired && gone.delay_ms > 0 {
             line.held_back = revision;
         }
-        self.settle(name);
+        self.settle(name, revision);
     }
 
-    fn settle(&mut self, name: &str) {
+    fn settle(&mut self, name: &str, revision: u64) {
         let Some(line) = self.lines.get_mut(name) else { return };
         for at in 0..line.claims.len() {
             if line.claims[at].granted {
@@ -74,7 +78,7 @@ impl Model {
             if !line.fits(line.claims[at].shared) {
                 break;
             }
-            line.claims[at].granted = true;
+            (line.claims[at].granted, line.claims[at].since) = (true, revision);
         }
         if line.claims.is_empty() && line.held_back == 0 {
             self.lines.remove(name);
@@ -116,6 +120,15 @@ fn name(name: &str) -> Option<LockName> {
 fn run(f: &mut Fixture, op: Op, random: u64) -> Outcome {
     let command = f.command(op);
     f.apply(Command { random, ..command })
+}
+
+/// Term and leader of the entries, or those of another leader.
+fn mostly_the_leader(rng: &mut StdRng) -> (u64, u64) {
+    match rng.random_range(0..10) {
+        0 => (TERM + 1, LEADER),
+        1 => (TERM, LEADER + 1),
+        _ => (TERM, LEADER),
+    }
 }
 
 fn locked(outcome: &Outcome) -> LockOutcome {
@@ -190,7 +203,7 @@ fn step(rng: &mut StdRng, f: &mut Fixture, model: &mut Model) {
             }
         }
         5 => {
-            let term = if rng.random_bool(0.8) { TERM } else { TERM + 1 };
+            let (term, leader) = mostly_the_leader(rng);
             let ids: Vec<u64> = model.leases.keys().copied().filter(|_| rng.random_bool(0.3)).collect();
             let mut leases: Vec<Due> = ids.iter().map(|id| due(f, *id)).collect();
             // One of these is another lease by now.
@@ -198,8 +211,8 @@ fn step(rng: &mut StdRng, f: &mut Fixture, model: &mut Model) {
                 leases[0].create_revision -= 1;
                 ids[0]
             });
-            let outcome = run(f, Op::LeaseExpire(LeaseExpire { term, leases }), random);
-            if term == TERM {
+            let outcome = run(f, Op::LeaseExpire(LeaseExpire { term, leader, leases }), random);
+            if (term, leader) == (TERM, LEADER) {
                 for id in ids.into_iter().filter(|id| Some(*id) != stale) {
                     model.end(id, true, revision);
                 }
@@ -256,14 +269,16 @@ fn step(rng: &mut StdRng, f: &mut Fixture, model: &mut Model) {
             }
             let line = model.lines.entry(lock_name.to_owned()).or_insert(Line { limit, ..Line::default() });
             if let Some(claim) = line.claims.iter_mut().find(|claim| claim.lease == lease) {
-                if claim.shared == shared {
-                    claim.attempt = random;
-                    assert_eq!(
-                        locked(&outcome),
-                        LockOutcome { token: claim.token, granted: claim.granted, attempt: random }
-                    );
-                } else {
+                if claim.shared != shared {
                     assert!(matches!(refused(&outcome), Reason::LockModeDiffers(_)));
+                } else if !claim.granted && !wait {
+                    // It goes on waiting for whoever waits for it.
+                    let tried = LockOutcome { token: 0, granted: false, attempt: random };
+                    assert_eq!(locked(&outcome), tried);
+                } else {
+                    claim.attempt = if claim.granted { 0 } else { random };
+                    let LockOutcome { token, granted, attempt } = locked(&outcome);
+                    assert_eq!((token, granted, attempt), (claim.token, claim.granted, claim.attempt));
                 }
                 return;
             }
@@ -277,12 +292,13 @@ fn step(rng: &mut StdRng, f: &mut Fixture, model: &mut Model) {
                     granted,
                     delay_ms,
                     attempt: random,
+                    since: revision,
                     value,
                 });
             } else {
                 assert_eq!(locked(&outcome), LockOutcome { token: 0, granted: false, attempt: random });
             }
-            model.settle(lock_name);
+            model.settle(lock_name, revision);
         }
         15..18 => {
             let found = model.lines.get(lock_name).and_then(|line| line.claims.choose(rng)).cloned();
@@ -296,21 +312,22 @@ fn step(rng: &mut StdRng, f: &mut Fixture, model: &mut Model) {
             } else {
                 let attempt = if rng.random_bool(0.5) { attempt } else { attempt ^ 1 };
                 run(f, Op::LockCancel(LockCancel { lock, lease, attempt }), random);
-                model.give_up(lock_name, |c| c.lease == lease && c.attempt == attempt, false, revision);
+                let whose = |c: &Claim| c.lease == lease && c.attempt == attempt && attempt != 0;
+                model.give_up(lock_name, whose, false, revision);
             }
         }
         18 => {
             let since = model.lines.get(lock_name).map_or(0, |line| line.held_back);
-            let term = if rng.random_bool(0.8) { TERM } else { TERM - 1 };
+            let (term, leader) = mostly_the_leader(rng);
             let since = if rng.random_bool(0.8) { since } else { since + 1 };
-            let op = LockResume { term, lock: name(lock_name), held_back_since: since };
+            let op = LockResume { term, leader, lock: name(lock_name), held_back_since: since };
             run(f, Op::LockResume(op), random);
             if let Some(line) = model.lines.get_mut(lock_name)
                 && line.held_back == since
-                && term == TERM
+                && (term, leader) == (TERM, LEADER)
             {
                 line.held_back = 0;
-                model.settle(lock_name);
+                model.settle(lock_name, revision);
             }
         }
         _ => {
@@ -362,9 +379,9 @@ fn compare(f: &Fixture, model: &Model) {
         let claims = view.claims(&held.lock, 0, 100).unwrap().into_iter();
         let found: Vec<Claim> = claims
             .map(|(token, c)| {
-                let (lease, shared, granted, delay_ms, attempt) =
-                    (c.lease, c.shared, c.granted, c.delay_ms, c.attempt);
-                Claim { lease, token, shared, granted, delay_ms, attempt, value: c.value[0] }
+                let (lease, shared, granted, delay_ms) = (c.lease, c.shared, c.granted, c.delay_ms);
+                let (attempt, since, value) = (c.attempt, c.since_revision, c.value[0]);
+                Claim { lease, token, shared, granted, delay_ms, attempt, since, value }
             })
             .collect();
         assert_eq!(found, line.claims);
@@ -393,7 +410,7 @@ fn a_write_is_fenced_by_the_lock() {
     assert!(matches!(write(&mut f, first).result, Some(outcome::Result::Kv(_))));
     assert!(matches!(refused(&write(&mut f, second)), Reason::LockNotHeld(_)), "it waits");
     let leases = vec![due(&f, 1)];
-    run(&mut f, Op::LeaseExpire(LeaseExpire { term: TERM, leases }), 0);
+    run(&mut f, Op::LeaseExpire(LeaseExpire { term: TERM, leader: LEADER, leases }), 0);
     assert!(matches!(refused(&write(&mut f, first)), Reason::LockNotHeld(_)), "it was lost");
     assert!(matches!(write(&mut f, second).result, Some(outcome::Result::Kv(_))));
     run(&mut f, Op::LockRelease(LockRelease { lock: name("a"), lease: 2, token: second }), 0);
@@ -413,6 +430,18 @@ fn a_lock_has_a_limit_of_claims_and_a_lease_of_keys() {
             false => assert!(matches!(refused(&outcome), Reason::LockFull(_))),
         }
     }
+    // What the claims on a lock say of themselves is bounded too, and leaves with them.
+    let says = |id: u64| LockAcquire { value: vec![0; 4_096].into(), ..acquire("b", id) };
+    let fit = MAX_CLAIM_BYTES / 4_096;
+    for id in 1..=fit + 1 {
+        let outcome = run(&mut f, Op::LockAcquire(says(id)), id);
+        match id <= fit {
+            true => assert_eq!(locked(&outcome).granted, id == 1),
+            false => assert!(matches!(refused(&outcome), Reason::LockFull(_))),
+        }
+    }
+    run(&mut f, Op::LockRelease(LockRelease { lock: name("b"), lease: 7, token: 0 }), 0);
+    assert_ne!(locked(&run(&mut f, Op::LockAcquire(says(fit + 1)), 0)).token, 0);
     let differs = LockAcquire { limit: 3, ..acquire("a", MAX_CLAIMS + 1) };
     let outcome = run(&mut f, Op::LockAcquire(differs), 0);
     assert!(matches!(refused(&outcome), Reason::LockLimitDiffers(found) if found.limit == 1));
