@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 /// How often a call is tried: about a second in all when nobody listens, which spans the start of a server, and keeps
-/// nobody waiting who mistyped an address.
+/// nobody waiting who mistyped an address. Who waits for a lock has been answered before, and goes on until it has it.
 const MAX_ATTEMPTS: u32 = 7;
 
 /// The client and the output of one command.

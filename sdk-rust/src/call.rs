@@ -18,6 +18,9 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Longest idempotency key the API takes.
 const IDEMPOTENCY_KEY_MAX_BYTES: usize = 128;
 
+/// An attempt to wait that lasted longer than this was no failure to begin with: what ended it is news.
+const LONG: Duration = Duration::from_secs(1);
+
 /// What every attempt of a call has in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
@@ -34,8 +37,8 @@ impl Call {
         Self { client: client.clone(), timeout, is_waiting: false, idempotency_key: None }
     }
 
-    /// A call that waits at the server for something to happen, and may be repeated as it is. A server that hangs is found out by
-    /// its connection.
+    /// A call that waits at the server for something to happen, and may be repeated as it is, as often as
+    /// it takes: only its deadline bounds it. A server that hangs is found out by its connection.
     pub(crate) fn waiting(client: &Client, timeout: Duration) -> Self {
         Self { is_waiting: true, ..Self::read(client, timeout) }
     }
@@ -75,6 +78,7 @@ impl Call {
             let request = self.attempt(message.clone(), deadline);
             let transport = shared.route.transport();
             let until = self.attempt_until(deadline, turns);
+            let began = Instant::now();
             let attempt = rpc(transport.clone(), shared.max_message_bytes, request);
             let error = match tokio::time::timeout_at(until, attempt).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
@@ -99,8 +103,12 @@ impl Call {
             if is_turned_away(&error) {
                 shared.route.leave(&transport);
             }
+            if self.is_waiting && began.elapsed() > LONG {
+                backoff.reset();
+            }
             let wait = backoff.after(&error);
-            let last = backoff.failures() >= shared.max_attempts || Instant::now() + wait >= deadline;
+            let is_spent = !self.is_waiting && backoff.failures() >= shared.max_attempts;
+            let last = is_spent || Instant::now() + wait >= deadline;
             if last || !may_help(&error) {
                 return Err(error);
             }
