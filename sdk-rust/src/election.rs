@@ -19,7 +19,7 @@ use crate::client::{Client, MAX_TIMEOUT};
 use crate::error::Error;
 use crate::lease::HeldLease;
 use crate::lock::DEFAULT_TTL;
-use crate::retry::{Backoff, is_turned_away, may_help};
+use crate::retry::{Backoff, is_turned_away, is_undecided, may_help};
 use crate::scope::{Scope, scoped};
 use crate::transport::Transport;
 
@@ -88,6 +88,17 @@ impl Elections {
         });
         Observation { leaders: Box::pin(leaders) }
     }
+
+    async fn resign(&self, name: String, lease: u64, token: u64) -> Result<(), Error> {
+        let request = ResignRequest { namespace: self.scope.namespace.clone(), name, lease, token };
+        self.scope
+            .write(None)?
+            .send(request, |transport, _, request| async move {
+                ElectionClient::new(transport).resign(request).await
+            })
+            .await
+            .map(|_| ())
+    }
 }
 
 /// A stream of who leads: see [`Elections::observe`]. `None` stands for nobody.
@@ -135,7 +146,10 @@ impl Campaign {
         self
     }
 
-    /// Stands under this lease instead of one of its own.
+    /// Stands under this lease instead of one of its own. Leadership ends when its guard goes, and the lease lives on.
+    ///
+    /// A lease has one candidacy in an election: guards of the same election under the same lease share it, and the first to go
+    /// takes it from all. So does a campaign that fails for want of an answer, or is dropped before it has one.
     pub fn lease(mut self, lease: &HeldLease) -> Self {
         self.lease = Some(lease.clone());
         self
@@ -149,20 +163,27 @@ impl Campaign {
 
     async fn send(mut self) -> Result<Leadership, Error> {
         let elections = self.elections;
+        let owns_lease = self.lease.is_none();
         let lease = match self.lease {
-            Some(lease) => lease,
+            Some(lease) => {
+                lease.settled().await;
+                lease
+            }
             None => elections.scope.leases().hold(self.ttl).await?,
         };
         self.request.lease = lease.id();
         let name = self.request.name.clone();
-        let won = elections
-            .scope
-            .waiting(self.wait)
-            .send(self.request, |transport, _, request| async move {
-                ElectionClient::new(transport).campaign(request).await
-            })
-            .await?;
-        Ok(Leadership { elections, name, token: won.token, lease })
+        let call = elections.scope.waiting(self.wait);
+        // It is there before it is known to be won, so that what was won without knowing it is given up.
+        let mut leadership =
+            Leadership { elections, name, token: 0, lease: lease.clone(), owns_lease, is_over: false };
+        let won = call.send(self.request, |transport, _, request| async move {
+            ElectionClient::new(transport).campaign(request).await
+        });
+        let won = lease.while_held(won).await;
+        leadership.is_over = won.as_ref().is_err_and(|error| !is_undecided(error));
+        leadership.token = won?.token;
+        Ok(leadership)
     }
 }
 
@@ -175,13 +196,16 @@ impl IntoFuture for Campaign {
     }
 }
 
-/// Leadership that lasts until [`resign`](Self::resign), or until this is dropped and with it its lease.
+/// Leadership that lasts until [`resign`](Self::resign), or until this is dropped.
 #[derive(Debug)]
 pub struct Leadership {
     elections: Elections,
     name: String,
     token: u64,
     lease: HeldLease,
+    owns_lease: bool,
+    /// Whether nothing is to be given up any more.
+    is_over: bool,
 }
 
 impl Leadership {
@@ -231,21 +255,21 @@ impl Leadership {
     ///
     /// # Errors
     /// FAILED_PRECONDITION (reason LOCK_NOT_HELD) when it was lost before.
-    pub async fn resign(self) -> Result<(), Error> {
-        let request = ResignRequest {
-            namespace: self.elections.scope.namespace.clone(),
-            name: self.name.clone(),
-            lease: self.lease.id(),
-            token: self.token,
-        };
-        self.elections
-            .scope
-            .write(None)?
-            .send(request, |transport, _, request| async move {
-                ElectionClient::new(transport).resign(request).await
-            })
-            .await
-            .map(|_| ())
+    pub async fn resign(mut self) -> Result<(), Error> {
+        let resigned = self.elections.resign(self.name.clone(), self.lease.id(), self.token).await;
+        self.is_over = true;
+        resigned
+    }
+}
+
+impl Drop for Leadership {
+    fn drop(&mut self) {
+        // With a lease of its own leadership goes when that is dropped.
+        if !self.is_over && !self.owns_lease {
+            let (elections, name) = (self.elections.clone(), self.name.clone());
+            let (lease, token) = (self.lease.id(), self.token);
+            self.lease.give_up(|| async move { elections.resign(name, lease, token).await });
+        }
     }
 }
 
@@ -277,7 +301,9 @@ impl Observer {
                 self.client.shared.route.leave(&transport);
             }
             let wait = self.backoff.after(&error);
-            if !may_help(&error) || self.backoff.failures() >= self.client.shared.max_attempts {
+            // Before the first answer the limits of any other call hold; after that there are none.
+            let last = self.last.is_none() && self.backoff.failures() >= self.client.shared.max_attempts;
+            if last || !may_help(&error) {
                 return Err(error);
             }
             tokio::time::sleep(wait).await;

@@ -1,5 +1,7 @@
 //! The Lease service, and a lease that keeps itself alive.
 
+use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,9 +14,10 @@ use konsul_proto::v1::{
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::error::Error;
+use crate::error::{Answer, Error};
 use crate::kv::proto_duration;
 use crate::scope::{Scope, scoped};
 
@@ -88,7 +91,10 @@ impl Leases {
     pub async fn keep(&self, id: u64) -> Result<HeldLease, Error> {
         let ttl = self.get(id, false).await?.lease.and_then(|lease| lease.ttl).unwrap_or_default();
         let sent = Instant::now();
-        self.refresh(&[id]).await?;
+        let refreshed = self.refresh(&[id]).await?;
+        if refreshed.iter().all(|result| result.ttl.is_none()) {
+            return Err(not_found(id));
+        }
         Ok(HeldLease::new(self.clone(), id, Duration::try_from(ttl).unwrap_or_default(), sent))
     }
 
@@ -164,7 +170,8 @@ impl Leases {
 /// A lease that is kept alive in the background, until it is revoked or its last clone is dropped.
 ///
 /// It counts as lost when its time to live has passed since the last refresh that was acknowledged was sent: a little before
-/// the servers end it, so that nobody works on who has lost it.
+/// the servers end it, so that nobody works on who has lost it. That holds too for a program that was stopped, or too busy to
+/// refresh it. What was lost once stays lost.
 #[derive(Debug, Clone)]
 pub struct HeldLease {
     inner: Arc<Inner>,
@@ -175,17 +182,21 @@ struct Inner {
     leases: Leases,
     id: u64,
     ttl: Duration,
-    lost: watch::Receiver<bool>,
+    /// When it is lost unless it is refreshed before; `None` when it is lost, left or revoked.
+    until: watch::Sender<Option<Instant>>,
     renewing: JoinHandle<()>,
     /// Whether it is to be ended when nobody holds it any more.
     ends: AtomicBool,
+    /// Claims that are being given up in the background.
+    giving_up: watch::Sender<u32>,
 }
 
 impl HeldLease {
     fn new(leases: Leases, id: u64, ttl: Duration, sent: Instant) -> Self {
-        let (tell, lost) = watch::channel(false);
-        let renewing = tokio::spawn(renew(leases.clone(), id, ttl, sent, tell));
-        Self { inner: Arc::new(Inner { leases, id, ttl, lost, renewing, ends: AtomicBool::new(true) }) }
+        let until = watch::Sender::new(Some(sent + ttl));
+        let renewing = tokio::spawn(renew(leases.clone(), id, ttl, sent, until.clone()));
+        let (ends, giving_up) = (AtomicBool::new(true), watch::Sender::new(0));
+        Self { inner: Arc::new(Inner { leases, id, ttl, until, renewing, ends, giving_up }) }
     }
 
     /// The lease's id, to bind keys and claim locks with.
@@ -205,44 +216,91 @@ impl HeldLease {
 
     /// Returns when it is lost.
     pub async fn lost(&self) {
-        // An error says that nobody renews it any more.
-        drop(self.inner.lost.clone().wait_for(|lost| *lost).await);
+        let mut told = self.inner.until.subscribe();
+        loop {
+            let until = *told.borrow_and_update();
+            let Some(until) = until.filter(|_| !self.is_lost()) else { return };
+            // By the clock too: who refreshes it may be kept from telling.
+            drop(timeout_at(until, told.changed()).await);
+        }
     }
 
     /// Stops refreshing it without ending it: somebody else may go on, or it ends by itself. For all clones it counts as lost.
     pub fn leave(self) {
-        self.inner.ends.store(false, Ordering::Relaxed);
-        self.inner.renewing.abort();
+        self.inner.stop();
     }
 
-    /// Ends the lease now. One that was lost is no error.
+    /// Ends the lease now; for all clones it counts as lost at once. One that was lost is no error.
     ///
     /// # Errors
     /// UNAVAILABLE when no server could be reached in time: then the lease ends by itself.
     pub async fn revoke(self) -> Result<(), Error> {
-        self.inner.renewing.abort();
-        self.inner.ends.store(false, Ordering::Relaxed);
+        self.inner.stop();
         match self.inner.leases.revoke(self.inner.id).await {
             Err(error) if error.code() != Code::NotFound => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// Gives a claim under this lease up in the background, unless it goes with the lease. Without a runtime it does so later.
+    pub(crate) fn give_up<F>(&self, call: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.is_lost() {
+            return;
+        }
+        self.inner.giving_up.send_modify(|claims| *claims += 1);
+        let (lease, call) = (self.clone(), call());
+        runtime.spawn(async move {
+            // What can't be given up ends with the lease.
+            drop(call.await);
+            lease.inner.giving_up.send_modify(|claims| *claims -= 1);
+        });
+    }
+
+    /// Waits until nothing is being given up: it would take a claim along that is made meanwhile, for a lease has but one on a lock.
+    pub(crate) async fn settled(&self) {
+        // Fails when nobody tells any more, and this does.
+        drop(self.inner.giving_up.subscribe().wait_for(|claims| *claims == 0).await);
+    }
+
+    /// The result of a call that waits under this lease; it can't be had any more once the lease is lost.
+    pub(crate) async fn while_held<T>(
+        &self,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            result = call => result,
+            () = self.lost() => {
+                let message = format!("lease {} was lost meanwhile", self.id());
+                Err(Error::Rpc(Box::new(Answer::local(Code::FailedPrecondition, message))))
+            }
         }
     }
 }
 
 impl Inner {
     fn is_lost(&self) -> bool {
-        // Nobody tells any more when nobody refreshes it any more.
-        *self.lost.borrow() || self.lost.has_changed().is_err()
+        is_over(*self.until.borrow())
+    }
+
+    /// From here on it is lost, and does not end when it is dropped.
+    fn stop(&self) {
+        self.ends.store(false, Ordering::Relaxed);
+        self.renewing.abort();
+        self.until.send_replace(None);
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.renewing.abort();
         if !self.ends.load(Ordering::Relaxed) || self.is_lost() {
-            self.renewing.abort();
             return;
         }
-        self.renewing.abort();
         let (leases, id) = (self.leases.clone(), self.id);
         // Without a runtime it ends by itself a little later.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -251,8 +309,18 @@ impl Drop for Inner {
     }
 }
 
+fn is_over(until: Option<Instant>) -> bool {
+    until.is_none_or(|until| Instant::now() >= until)
+}
+
 /// Refreshes a lease until it is lost.
-async fn renew(leases: Leases, id: u64, ttl: Duration, mut sent: Instant, tell: watch::Sender<bool>) {
+async fn renew(
+    leases: Leases,
+    id: u64,
+    ttl: Duration,
+    mut sent: Instant,
+    tell: watch::Sender<Option<Instant>>,
+) {
     loop {
         let until = sent + ttl;
         sleep_until(sent + ttl / REFRESHES_A_TTL).await;
@@ -269,14 +337,21 @@ async fn renew(leases: Leases, id: u64, ttl: Duration, mut sent: Instant, tell: 
                 }
             }
         };
+        // An answer that came too late, or after it was left, does not bring it back: somebody may know already that it is lost.
+        tell.send_modify(|told| {
+            *told = refreshed.filter(|_| !is_over(*told)).map(|began| began + ttl);
+        });
         match refreshed {
-            Some(began) => sent = began,
-            None => {
-                tell.send_replace(true);
-                return;
-            }
+            Some(began) if tell.borrow().is_some() => sent = began,
+            _ => return,
         }
     }
+}
+
+/// As a server says that there is no such lease.
+fn not_found(id: u64) -> Error {
+    let details = ErrorDetails::with_error_info("LEASE_NOT_FOUND", "konsul", HashMap::new());
+    Status::with_error_details(Code::NotFound, format!("lease {id} does not exist"), details).into()
 }
 
 /// This program and its process, for people who look whose lease it is.

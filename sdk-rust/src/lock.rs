@@ -15,6 +15,7 @@ use crate::client::MAX_TIMEOUT;
 use crate::error::Error;
 use crate::kv::proto_duration;
 use crate::lease::HeldLease;
+use crate::retry::is_undecided;
 use crate::scope::{Scope, scoped};
 
 /// How long a lock's own lease lives without a refresh, unless the call says otherwise: how long others wait when this
@@ -154,6 +155,9 @@ impl Lock {
     }
 
     /// Claims it under this lease instead of one of its own. It is unlocked when the guard goes, and the lease lives on.
+    ///
+    /// A lease has one claim on a lock: guards of the same lock under the same lease share it, and the first to go takes it from
+    /// all. So does an attempt that fails for want of an answer, or is dropped before it has one: it gives up what it may have got.
     pub fn lease(mut self, lease: &HeldLease) -> Self {
         self.lease = Some(lease.clone());
         self
@@ -173,42 +177,50 @@ impl Lock {
         let lease = self.held_lease().await?;
         let LockRequest { namespace, name, mode, limit, lock_delay, value, .. } = self.request.clone();
         let request = TryLockRequest { namespace, name, lease: lease.id(), mode, limit, lock_delay, value };
-        let tried = self
-            .locks
-            .scope
-            .read()
-            .send(request, |transport, _, request| async move {
-                LockClient::new(transport).try_lock(request).await
-            })
-            .await?;
-        Ok(tried.acquired.then(|| self.guard(lease, tried.token)))
+        let mut guard = self.attempt(lease);
+        let call = guard.held.locks.scope.read();
+        let tried = call.send(request, |transport, _, request| async move {
+            LockClient::new(transport).try_lock(request).await
+        });
+        let tried = guard.decided(tried.await)?;
+        guard.held.token = tried.token;
+        if !tried.acquired {
+            guard.is_over = true;
+            return Ok(None);
+        }
+        Ok(Some(guard))
     }
 
     async fn send(mut self) -> Result<LockGuard, Error> {
         let lease = self.held_lease().await?;
         self.request.lease = lease.id();
-        let granted = self
-            .locks
-            .scope
-            .waiting(self.wait)
-            .send(self.request.clone(), |transport, _, request| async move {
-                LockClient::new(transport).lock(request).await
-            })
-            .await?;
-        Ok(self.guard(lease, granted.token))
+        let (request, wait) = (self.request.clone(), self.wait);
+        let mut guard = self.attempt(lease.clone());
+        let call = guard.held.locks.scope.waiting(wait);
+        let granted = call.send(request, |transport, _, request| async move {
+            LockClient::new(transport).lock(request).await
+        });
+        let granted = lease.while_held(granted).await;
+        guard.held.token = guard.decided(granted)?.token;
+        Ok(guard)
     }
 
     async fn held_lease(&mut self) -> Result<HeldLease, Error> {
         match &self.lease {
-            Some(lease) => Ok(lease.clone()),
+            Some(lease) => {
+                lease.settled().await;
+                Ok(lease.clone())
+            }
             None => self.locks.scope.leases().hold(self.ttl).await,
         }
     }
 
-    fn guard(self, lease: HeldLease, token: u64) -> LockGuard {
+    /// The guard that an attempt will have. It is there before, so that what was got without knowing it is given up: without a token
+    /// that is whatever claim the lease has.
+    fn attempt(self, lease: HeldLease) -> LockGuard {
         let owns_lease = self.lease.is_none();
         let name = self.request.name;
-        LockGuard { held: Some(Held { locks: self.locks, name, token, lease, owns_lease }) }
+        LockGuard { held: Held { locks: self.locks, name, token: 0, lease, owns_lease }, is_over: false }
     }
 }
 
@@ -224,8 +236,9 @@ impl IntoFuture for Lock {
 /// A lock that is held until [`unlock`](Self::unlock), or until this is dropped.
 #[derive(Debug)]
 pub struct LockGuard {
-    /// Until it is given up.
-    held: Option<Held>,
+    held: Held,
+    /// Whether nothing is to be given up any more.
+    is_over: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -240,25 +253,22 @@ struct Held {
 impl LockGuard {
     /// The fencing token: greater than that of every earlier holder.
     pub fn token(&self) -> u64 {
-        self.held.as_ref().map_or(0, |held| held.token)
+        self.held.token
     }
 
     /// A condition for writes: that the lock is still held under this token.
     pub fn fence(&self) -> Fence {
-        let name = self.held.as_ref().map(|held| held.name.clone()).unwrap_or_default();
-        Fence { held: Some(fence::Held::Lock(name)), token: self.token() }
+        Fence { held: Some(fence::Held::Lock(self.held.name.clone())), token: self.held.token }
     }
 
     /// Whether the lock is lost, because its lease could not be kept alive.
     pub fn is_lost(&self) -> bool {
-        self.held.as_ref().is_none_or(|held| held.lease.is_lost())
+        self.held.lease.is_lost()
     }
 
     /// Returns when the lock is lost: whatever it protects must not be touched any more.
     pub async fn lost(&self) {
-        if let Some(held) = &self.held {
-            held.lease.lost().await;
-        }
+        self.held.lease.lost().await;
     }
 
     /// Gives the lock up.
@@ -266,29 +276,27 @@ impl LockGuard {
     /// # Errors
     /// FAILED_PRECONDITION (reason LOCK_NOT_HELD) when it was lost before.
     pub async fn unlock(mut self) -> Result<(), Error> {
-        match self.held.take() {
-            Some(held) => held.give_up().await,
-            None => Ok(()),
-        }
+        let Held { locks, name, token, lease, owns_lease } = self.held.clone();
+        let unlocked = locks.unlock(name, lease.id(), token).await;
+        self.is_over = true;
+        unlocked?;
+        if owns_lease { lease.revoke().await } else { Ok(()) }
     }
-}
 
-impl Held {
-    async fn give_up(self) -> Result<(), Error> {
-        self.locks.unlock(self.name, self.lease.id(), self.token).await?;
-        if self.owns_lease {
-            self.lease.revoke().await?;
-        }
-        Ok(())
+    /// Remembers of an attempt that was refused that there is nothing to be given up, or only what others hold.
+    fn decided<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        self.is_over = result.as_ref().is_err_and(|error| !is_undecided(error));
+        result
     }
 }
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        let Some(held) = self.held.take().filter(|held| !held.lease.is_lost()) else { return };
-        // Without a runtime it is given up when the lease ends.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(held.give_up());
+        // With a lease of its own the lock goes when that is dropped.
+        if !self.is_over && !self.held.owns_lease {
+            let Held { locks, name, token, lease, .. } = self.held.clone();
+            let id = lease.id();
+            lease.give_up(|| async move { locks.unlock(name, id, token).await });
         }
     }
 }

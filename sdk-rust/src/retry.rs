@@ -35,6 +35,19 @@ pub(crate) fn is_turned_away(error: &Error) -> bool {
     error.code() == Code::Unavailable && error.reason().is_some()
 }
 
+/// Whether a call that failed so may have done what it was asked to all the same: its answer is lost.
+pub(crate) fn is_undecided(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Code::Unavailable
+            | Code::Aborted
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::Internal
+    )
+}
+
 /// Waits that grow exponentially and are drawn evenly from zero to the bound ("full jitter"), so that clients that
 /// failed together do not come back together.
 #[derive(Debug, Default)]
