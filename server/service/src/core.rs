@@ -46,11 +46,6 @@ impl Writer {
         Ok(Self { caller: Caller::of(request.extensions()), idempotency_key })
     }
 
-    /// Nobody: the server itself, for somebody who has gone.
-    pub(crate) fn nobody() -> Self {
-        Self { caller: Caller::nobody(), idempotency_key: String::new() }
-    }
-
     /// The same without an idempotency key.
     pub(crate) fn without_key(self) -> Self {
         Self { idempotency_key: String::new(), ..self }
@@ -203,7 +198,10 @@ fn growth(op: &Op) -> Option<u64> {
 
 fn txn_growth(txn: &command::KvTxn) -> Option<u64> {
     let put_bytes = |operation: &command::KvOperation| match &operation.op {
-        Some(command::kv_operation::Op::Put(put)) => Some(2 * (put.key.len() + put.value.len()) as u64 + 256),
+        Some(command::kv_operation::Op::Put(put)) => {
+            let lease = if put.ttl_ms > 0 { SMALL_BYTES } else { 0 };
+            Some(2 * (put.key.len() + put.value.len()) as u64 + 256 + lease)
+        }
         _ => None,
     };
     txn.then.iter().chain(&txn.otherwise).filter_map(put_bytes).reduce(|a, b| a + b)

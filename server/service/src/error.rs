@@ -148,13 +148,15 @@ pub enum ServiceError {
         /// Its name.
         name: String,
     },
-    /// A lock has as many claims as it may have.
-    #[error("lock {name:?} has {max_claims} claims already")]
+    /// A lock has as many claims as it may have, or as many bytes of what they say.
+    #[error("lock {name:?} has {max_claims} claims already, or {max_bytes} bytes of their values")]
     LockFull {
         /// Its name.
         name: String,
         /// Most claims.
         max_claims: u64,
+        /// Most bytes.
+        max_bytes: u64,
     },
     /// A later call of the same lease waits for the lock.
     #[error("a later call under the same lease waits for this lock now")]
@@ -285,10 +287,11 @@ impl ServiceError {
             Self::LockModeDiffers { name } => {
                 Shape::new(FailedPrecondition, "LOCK_MODE_DIFFERS").with("name", name)
             }
-            Self::LockFull { name, max_claims } => Shape::new(ResourceExhausted, "LOCK_FULL")
+            Self::LockFull { name, max_claims, max_bytes } => Shape::new(ResourceExhausted, "LOCK_FULL")
                 .retry(1_000)
                 .with("name", name)
-                .with("limit", max_claims),
+                .with("limit", max_claims)
+                .with("limit_bytes", max_bytes),
             // Not ABORTED, which is retried: two callers would take it over from each other for ever.
             Self::ClaimTakenOver => Shape::new(FailedPrecondition, "CLAIM_TAKEN_OVER"),
             Self::ClaimLost => Shape::new(FailedPrecondition, "CLAIM_LOST"),
@@ -440,7 +443,13 @@ impl From<command::Refusal> for ServiceError {
             }
             Some(Reason::LockLimitDiffers(r)) => Self::LockLimitDiffers { name: r.name, limit: r.limit },
             Some(Reason::LockModeDiffers(r)) => Self::LockModeDiffers { name: r.name },
-            Some(Reason::LockFull(r)) => Self::LockFull { name: r.name, max_claims: r.max_claims },
+            Some(Reason::LockFull(r)) => {
+                Self::LockFull { name: r.name, max_claims: r.max_claims, max_bytes: r.max_bytes }
+            }
+            Some(Reason::TooManyLeases(r)) => {
+                let limit = usize::try_from(r.max_leases).unwrap_or(usize::MAX);
+                Self::TooMany { what: "leases", reason: "TOO_MANY_LEASES", limit }
+            }
             None => Self::UnexpectedOutcome,
         }
     }

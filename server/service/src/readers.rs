@@ -10,8 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lease::{Deadlines, Question};
 use crate::limits::Limits;
-use crate::lock::Turns;
+use crate::lock::{Abandoned, Turns};
 use crate::watch::Hub;
+
+/// How many claims may be left behind for each that may wait: connections may break faster than claims can be given up.
+const ABANDONED_A_WAITER: usize = 4;
 
 /// The readers of the stream of Batches.
 pub struct Readers {
@@ -19,6 +22,8 @@ pub struct Readers {
     pub hub: Arc<Hub>,
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) turns: Arc<Turns>,
+    /// Claims that callers left behind.
+    pub(crate) abandoned: Abandoned,
     /// Cancelled when the server stops.
     pub(crate) stop: CancellationToken,
 }
@@ -30,8 +35,15 @@ impl Readers {
     /// [`StateError`] when the state can't be read.
     pub fn new(state: State, limits: Limits) -> Result<Arc<Self>, StateError> {
         let turns = Arc::new(Turns::new(limits.max_waiting_locks));
+        let abandoned = Abandoned::new(ABANDONED_A_WAITER * limits.max_waiting_locks);
         let hub = Hub::new(state, limits)?;
-        Ok(Arc::new(Self { hub, deadlines: Arc::default(), turns, stop: CancellationToken::new() }))
+        Ok(Arc::new(Self {
+            hub,
+            deadlines: Arc::default(),
+            turns,
+            abandoned,
+            stop: CancellationToken::new(),
+        }))
     }
 
     /// How many leases this member looks after: all there are while it leads, none otherwise.

@@ -15,8 +15,9 @@ use crate::lease::{Deadlines, Due, Name};
 
 /// How often deadlines are looked at.
 const EVERY: Duration = Duration::from_millis(50);
-/// A look that comes later than this found the member standing still.
-const STOOD_STILL: Duration = Duration::from_millis(250);
+/// A look that comes later than this found the member standing still. Shorter than that, a busy runtime may just be late, and
+/// no lease has so short a time to live that it could not be refreshed meanwhile.
+const STOOD_STILL: Duration = Duration::from_secs(1);
 /// Leases and locks read together, while nothing is published.
 const PAGE: usize = 1_000;
 /// Most leases that one Command ends, and about how much it deletes with them, so that the writes of others come between.
@@ -25,6 +26,8 @@ const EXPIRE_KEYS: u64 = 1_000;
 const EXPIRE_BYTES: u64 = 1 << 20;
 /// Such Commands that are under way together.
 const IN_FLIGHT: usize = 2;
+/// Most locks that are let go on in one look, so that leases do not wait for them.
+const RESUME_LOCKS: usize = 500;
 
 /// Looks after what has deadlines.
 pub(super) struct Coordination {
@@ -76,10 +79,9 @@ impl Coordination {
             self.load(term).await?;
         }
         self.expire(term).await?;
-        for (lock, since) in self.deadlines.resumable() {
-            self.resume(term, &lock, since).await?;
-        }
-        Ok(())
+        let resumable = self.deadlines.resumable(RESUME_LOCKS);
+        let resumed = join_all(resumable.iter().map(|(lock, since)| self.resume(term, lock, *since))).await;
+        resumed.into_iter().collect()
     }
 
     /// Begins all leases' time anew, once everything is applied that was committed under earlier leaders.
@@ -124,14 +126,14 @@ impl Coordination {
             if due.is_empty() {
                 return Ok(());
             }
-            let groups = self.groups(due)?;
+            let groups = self.groups(&due).inspect_err(|_| self.deadlines.again(&due))?;
             let ended = join_all(groups.into_iter().map(|group| self.end(term, group))).await;
             ended.into_iter().collect::<Result<(), DutyError>>()?;
         }
     }
 
     /// Leases that one Command may end, each group.
-    fn groups(&self, due: Vec<Due>) -> Result<Vec<Vec<Due>>, StateError> {
+    fn groups(&self, due: &[Due]) -> Result<Vec<Vec<Due>>, StateError> {
         let view = self.state.view()?;
         let mut groups: Vec<Vec<Due>> = Vec::new();
         let (mut keys, mut bytes) = (0, 0);
@@ -142,9 +144,9 @@ impl Coordination {
                 group.len() < EXPIRE_LEASES && keys <= EXPIRE_KEYS && bytes <= EXPIRE_BYTES
             };
             match groups.last_mut().filter(|group| fits(group)) {
-                Some(group) => group.push(lease),
+                Some(group) => group.push(lease.clone()),
                 None => {
-                    groups.push(vec![lease]);
+                    groups.push(vec![lease.clone()]);
                     (keys, bytes) = (load.count, load.bytes);
                 }
             }
@@ -158,7 +160,8 @@ impl Coordination {
             id: due.name.1.0,
             create_revision: due.create_revision,
         });
-        let expire = command::LeaseExpire { term, leases: leases.collect() };
+        let leader = self.propose.standing().member_id;
+        let expire = command::LeaseExpire { term, leader, leases: leases.collect() };
         let ended = carry_out(&*self.propose, Op::LeaseExpire(expire)).await;
         match ended {
             Ok(Some(outcome::Result::Lease(done))) => {
@@ -166,17 +169,22 @@ impl Coordination {
                 self.deadlines.ended(&group);
                 Ok(())
             }
-            // Refused: it was of another term.
-            Ok(_) => Ok(()),
+            // Refused: mostly because it was of another term, and then all is loaded anew.
+            Ok(_) => {
+                self.deadlines.again(&group);
+                Ok(())
+            }
             Err(error) => {
-                self.deadlines.again(group.into_iter().map(|due| due.name));
+                self.deadlines.again(&group);
                 Err(error.into())
             }
         }
     }
 
     async fn resume(&self, term: u64, lock: &LockId, since: u64) -> Result<(), DutyError> {
-        let resume = command::LockResume { term, lock: Some(lock.to_name()), held_back_since: since };
+        let leader = self.propose.standing().member_id;
+        let lock = Some(lock.to_name());
+        let resume = command::LockResume { term, leader, lock, held_back_since: since };
         carry_out(&*self.propose, Op::LockResume(resume)).await?;
         Ok(())
     }

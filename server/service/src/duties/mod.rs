@@ -1,7 +1,8 @@
-//! What the leader does unasked: keeps history within its bounds, ends leases whose time is over, lets locks go on that were
-//! held back. A duty only looks at the state, and at deadlines that no state has, and proposes Commands; a member that is not the
-//! leader rests.
+//! What is done unasked. The leader keeps history within its bounds, ends leases whose time is over, lets locks go on that were held
+//! back; every member gives up the claims of its own callers who went away. A duty only looks at the state, and at what is in
+//! memory for it, and proposes Commands.
 
+mod abandoned;
 mod coordination;
 mod history;
 
@@ -39,16 +40,18 @@ impl Duties {
     pub fn start(
         state: State,
         propose: Arc<dyn Propose>,
-        readers: &Readers,
+        readers: &Arc<Readers>,
         limits: &Limits,
         compacted: Arc<Notify>,
     ) -> Self {
         let stop = CancellationToken::new();
         let history = history::History::new(state.clone(), propose.clone(), limits);
-        let coordination = coordination::Coordination::new(state, propose, readers.deadlines.clone());
+        let coordination = coordination::Coordination::new(state, propose.clone(), readers.deadlines.clone());
+        let giving_up = abandoned::GivingUp { propose, readers: readers.clone() };
         let tasks = vec![
             tokio::spawn(history.run(compacted, stop.clone())),
             tokio::spawn(coordination.run(stop.clone())),
+            tokio::spawn(giving_up.run(stop.clone())),
         ];
         Self { stop, tasks }
     }

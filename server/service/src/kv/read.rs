@@ -206,8 +206,9 @@ pub(super) async fn find_revision(
     let ms = parse::time_ms("time", &time)?;
     let view = core.view(request.read.as_ref(), None).await?;
     let (revision, compact_revision) = (view.revision_at(ms)?, view.compact_revision());
-    // When the compacted revision was committed is not known any more.
-    if revision == compact_revision && revision.0 > 0 {
+    // When the compacted revision was committed is not known any more, unless it is the newest one.
+    let is_now = revision == view.revision() && ms >= view.time_ms();
+    if revision == compact_revision && revision.0 > 0 && !is_now {
         return Err(ServiceError::Compacted { revision, compact_revision });
     }
     Ok(v1::FindRevisionResponse { revision: revision.0 })

@@ -38,8 +38,7 @@ struct Book {
     phase: Phase,
     leases: HashMap<Name, Deadline>,
     slots: BTreeMap<u64, HashSet<Name>>,
-    /// Locks that are held back: since which revision, and until when.
-    held_back: HashMap<LockId, (u64, u64)>,
+    held_back: HashMap<LockId, HeldBack>,
     /// How long this member stood still while it led, all in all: no time passed for the leases.
     stood_still_ms: u64,
 }
@@ -61,6 +60,15 @@ struct Deadline {
     create_revision: u64,
     /// Where it waits; `None` once its end is proposed, and then it is refreshed no more.
     slot: Option<u64>,
+}
+
+/// A lock that is held back.
+struct HeldBack {
+    /// Since which revision.
+    since: u64,
+    /// Since when, by this member's clock, and for how long.
+    from_ms: u64,
+    delay_ms: u64,
 }
 
 /// A lease whose time is over.
@@ -180,7 +188,7 @@ impl Deadlines {
             for name in names {
                 let Some((at_ms, create_revision)) = book.take_out(&name) else { continue };
                 match at_ms > now {
-                    true => book.wait(name, at_ms),
+                    true => book.wait(&name, at_ms),
                     false => due.push(Due { name, create_revision }),
                 }
             }
@@ -199,20 +207,26 @@ impl Deadlines {
     }
 
     /// These were not ended: they are due again soon.
-    pub(crate) fn again(&self, leases: impl IntoIterator<Item = Name>) {
+    pub(crate) fn again(&self, leases: &[Due]) {
         let mut book = self.book.lock();
         let at_ms = self.now_ms(&book) + AGAIN_MS;
-        for name in leases {
-            book.wait(name, at_ms);
+        for due in leases {
+            let known = book.leases.get(&due.name);
+            // Another lease may have got the same id meanwhile, and has its own time.
+            let is_same =
+                |lease: &Deadline| lease.create_revision == due.create_revision && lease.slot.is_none();
+            if known.is_some_and(is_same) {
+                book.wait(&due.name, at_ms);
+            }
         }
     }
 
-    /// The locks that have been held back for as long as they must be, and since which revision.
-    pub(crate) fn resumable(&self) -> Vec<(LockId, u64)> {
+    /// Locks that have been held back for as long as they must be, at most `most`, and since which revision.
+    pub(crate) fn resumable(&self, most: usize) -> Vec<(LockId, u64)> {
         let book = self.book.lock();
         let now = self.now_ms(&book);
-        let over = book.held_back.iter().filter(|(_, (_, until_ms))| *until_ms <= now);
-        over.map(|(lock, (since, _))| (lock.clone(), *since)).collect()
+        let over = book.held_back.iter().filter(|(_, held)| held.from_ms + held.delay_ms <= now);
+        over.take(most).map(|(lock, held)| (lock.clone(), held.since)).collect()
     }
 
     /// Follows what was committed.
@@ -272,16 +286,17 @@ impl Book {
         self.forget(&name);
         let at_ms = now + ttl_ms;
         self.leases.insert(name.clone(), Deadline { at_ms, ttl_ms, create_revision, slot: None });
-        self.wait(name, at_ms);
+        self.wait(&name, at_ms);
     }
 
     /// Lets a lease wait until its slot, if it is still there.
-    fn wait(&mut self, name: Name, at_ms: u64) {
-        let Some(lease) = self.leases.get_mut(&name) else { return };
+    fn wait(&mut self, name: &Name, at_ms: u64) {
+        self.take_out(name);
+        let Some(lease) = self.leases.get_mut(name) else { return };
         // The slot comes when all of it is over: never early.
         let slot = at_ms.div_ceil(SLOT_MS);
         (lease.at_ms, lease.slot) = (at_ms, Some(slot));
-        self.slots.entry(slot).or_default().insert(name);
+        self.slots.entry(slot).or_default().insert(name.clone());
     }
 
     /// Takes a lease out of its slot, and tells its deadline and which one it is.
@@ -304,8 +319,16 @@ impl Book {
     }
 
     fn hold_back(&mut self, lock: LockId, since: u64, delay_ms: u64, now: u64) {
-        if since != 0 && self.held_back.get(&lock).is_none_or(|(known, _)| *known != since) {
-            self.held_back.insert(lock, (since, now + delay_ms));
+        if since == 0 {
+            return;
+        }
+        let fresh = HeldBack { since, from_ms: now, delay_ms };
+        let held = self.held_back.entry(lock).or_insert(fresh);
+        if held.since == since {
+            // Several holders may be lost at one revision: the longest delay counts.
+            held.delay_ms = held.delay_ms.max(delay_ms);
+        } else {
+            *held = HeldBack { since, from_ms: now, delay_ms };
         }
     }
 }

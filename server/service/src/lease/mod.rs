@@ -139,29 +139,46 @@ impl LeaseService {
         Ok(v1::LeaseListResponse { revision: view.revision().0, leases, next_page_token })
     }
 
-    /// Begins the time of leases anew. What was sent together is asked together.
+    /// Begins the time of leases anew, and answers each request up to the first that can't be answered. What was sent together is
+    /// asked together, as far as it fits into one question.
     async fn refresh_all(
         &self,
         requests: Vec<v1::KeepAliveRequest>,
-    ) -> Result<Vec<v1::KeepAliveResponse>, ServiceError> {
+    ) -> (Vec<v1::KeepAliveResponse>, Option<ServiceError>) {
         let mut answers = Vec::with_capacity(requests.len());
         let mut requests = requests.into_iter().peekable();
-        while let Some(v1::KeepAliveRequest { namespace, mut ids }) = requests.next() {
-            check_ids(&ids)?;
-            let parsed = parse::namespace(&namespace)?;
-            let mut counts = vec![ids.len()];
-            while let Some(next) = requests.next_if(|next| next.namespace == namespace) {
-                check_ids(&next.ids)?;
+        while let Some(first) = requests.next() {
+            let mut counts = vec![first.ids.len()];
+            let v1::KeepAliveRequest { namespace, mut ids } = first;
+            let fits = |ids: &[u64], next: &v1::KeepAliveRequest| {
+                let together = ids.len() + next.ids.len();
+                next.namespace == namespace && !next.ids.is_empty() && together <= limits::REFRESH_LEASES
+            };
+            while let Some(next) = requests.next_if(|next| fits(&ids, next)) {
                 counts.push(next.ids.len());
                 ids.extend(next.ids);
             }
-            let left = self.ask(&parsed, ids.clone(), true).await?;
-            let mut results = ids.into_iter().zip(left).map(refreshed);
-            for count in counts {
-                answers.push(v1::KeepAliveResponse { results: results.by_ref().take(count).collect() });
+            match self.refresh_some(&namespace, ids).await {
+                Ok(results) => {
+                    let mut results = results.into_iter();
+                    let answer =
+                        |count| v1::KeepAliveResponse { results: results.by_ref().take(count).collect() };
+                    answers.extend(counts.into_iter().map(answer));
+                }
+                Err(error) => return (answers, Some(error)),
             }
         }
-        Ok(answers)
+        (answers, None)
+    }
+
+    /// Begins the time of leases of a namespace anew.
+    async fn refresh_some(&self, namespace: &str, ids: Vec<u64>) -> Result<Vec<v1::Refreshed>, ServiceError> {
+        if !(1..=limits::REFRESH_LEASES).contains(&ids.len()) {
+            let problem = format!("must have 1 to {} items", limits::REFRESH_LEASES);
+            return Err(ServiceError::field("ids", problem));
+        }
+        let left = self.ask(&parse::namespace(namespace)?, ids.clone(), true).await?;
+        Ok(ids.into_iter().zip(left).map(refreshed).collect())
     }
 
     /// What the leader says that leases have left, in ms; 0 for one that is not there.
@@ -181,13 +198,6 @@ impl LeaseService {
             Ok(Left { ms }) if ms.len() == count => Ok(ms),
             _ => Err(ServiceError::UnexpectedOutcome),
         }
-    }
-}
-
-fn check_ids(ids: &[u64]) -> Result<(), ServiceError> {
-    match (1..=limits::REFRESH_LEASES).contains(&ids.len()) {
-        true => Ok(()),
-        false => Err(ServiceError::field("ids", format!("must have 1 to {} items", limits::REFRESH_LEASES))),
     }
 }
 
@@ -228,12 +238,9 @@ impl Lease for LeaseService {
             let service = service.clone();
             async move {
                 let (requests, end): (Vec<_>, Option<Status>) = split(group);
-                let answers = service.refresh_all(requests).await;
-                let answers = match answers {
-                    Ok(answers) => answers.into_iter().map(Ok).chain(end.map(Err)).collect(),
-                    Err(error) => vec![Err(Status::from(error))],
-                };
-                futures_util::stream::iter(answers)
+                let (answers, error) = service.refresh_all(requests).await;
+                let end = error.map(Status::from).or(end);
+                futures_util::stream::iter(answers.into_iter().map(Ok).chain(end.map(Err)))
             }
         });
         // Ends with the first error, as a stream of gRPC does.
@@ -252,9 +259,7 @@ impl Lease for LeaseService {
         request: Request<v1::RefreshRequest>,
     ) -> Result<Response<v1::RefreshResponse>, Status> {
         let v1::RefreshRequest { namespace, ids } = request.into_inner();
-        let mut answers = self.refresh_all(vec![v1::KeepAliveRequest { namespace, ids }]).await?;
-        let results = answers.pop().ok_or(ServiceError::UnexpectedOutcome)?.results;
-        Ok(Response::new(v1::RefreshResponse { results }))
+        Ok(Response::new(v1::RefreshResponse { results: self.refresh_some(&namespace, ids).await? }))
     }
 
     async fn revoke(

@@ -61,14 +61,10 @@ pub(super) async fn try_claim(
 pub(super) async fn claim(core: &Arc<Core>, writer: Writer, wanted: Wanted) -> Result<Granted, ServiceError> {
     let (lock, lease) = (wanted.lock.clone(), wanted.lease);
     let attempt = draw();
-    let too_many = || ServiceError::TooMany {
-        what: "calls waiting for locks",
-        reason: "TOO_MANY_WAITING_LOCKS",
-        limit: core.limits.max_waiting_locks,
-    };
+    let too_many = || too_many(core);
     // Entered before the claim is made, so that no change of it is missed.
     let mut waiting = core.readers.turns.enter(attempt).ok_or_else(too_many)?;
-    let given_up = GiveUp { core, lock: &lock, lease, attempt, is_needed: true };
+    let mut given_up = GiveUp { core, lock: &lock, lease, attempt, is_made: false, is_needed: true };
     let claimed = write(core, writer.without_key(), Op::LockAcquire(acquire(wanted, true)), attempt).await;
     let (revision, outcome) = match claimed {
         Ok(claimed) => claimed,
@@ -84,11 +80,15 @@ pub(super) async fn claim(core: &Arc<Core>, writer: Writer, wanted: Wanted) -> R
     if outcome.granted {
         return Ok(given_up.granted(revision, outcome.token));
     }
+    given_up.is_made = true;
     loop {
         match waiting.told().await {
             Turn::Granted => {}
             Turn::Look => {
                 waiting = core.readers.turns.enter(attempt).ok_or_else(too_many)?;
+                if let Some(error) = core.propose.unfit() {
+                    return Err(error.into());
+                }
             }
             Turn::Stopping => return Err(ProposeError::ShuttingDown.into()),
             Turn::TakenOver => {
@@ -157,8 +157,18 @@ fn acquire(wanted: Wanted, wait: bool) -> command::LockAcquire {
     }
 }
 
+/// What tells this attempt from others; 0 is nobody's.
 fn draw() -> u64 {
-    rand::random()
+    rand::random::<u64>().max(1)
+}
+
+/// Too many calls wait.
+pub(super) fn too_many(core: &Core) -> ServiceError {
+    ServiceError::TooMany {
+        what: "calls waiting for locks",
+        reason: "TOO_MANY_WAITING_LOCKS",
+        limit: core.limits.max_waiting_locks,
+    }
 }
 
 /// Gives a claim up that nobody waits for any more, when it is dropped.
@@ -167,6 +177,8 @@ struct GiveUp<'c> {
     lock: &'c LockId,
     lease: LeaseId,
     attempt: u64,
+    /// Whether the claim is known to be made.
+    is_made: bool,
     is_needed: bool,
 }
 
@@ -187,13 +199,8 @@ impl Drop for GiveUp<'_> {
         if !self.is_needed {
             return;
         }
-        let (core, attempt) = (self.core.clone(), self.attempt);
-        let cancel = command::LockCancel { lock: Some(self.lock.to_name()), lease: self.lease.0, attempt };
-        // If it fails, the claim ends with its lease.
-        tokio::spawn(async move {
-            if let Err(error) = write(&core, Writer::nobody(), Op::LockCancel(cancel), 0).await {
-                tracing::debug!(%error, "a claim that nobody waits for was not given up");
-            }
-        });
+        let Self { core, lock, lease, attempt, is_made, .. } = *self;
+        let cancel = command::LockCancel { lock: Some(lock.to_name()), lease: lease.0, attempt };
+        core.readers.abandoned.add(cancel, is_made);
     }
 }

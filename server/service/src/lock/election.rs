@@ -32,12 +32,8 @@ impl ElectionService {
         if let Some(error) = self.core.propose.unfit() {
             return Err(error.into());
         }
-        let too_many = || ServiceError::TooMany {
-            what: "calls waiting for locks",
-            reason: "TOO_MANY_WAITING_LOCKS",
-            limit: self.core.limits.max_waiting_locks,
-        };
-        let observing = self.core.readers.turns.observe(lock.clone()).ok_or_else(too_many)?;
+        let observing =
+            self.core.readers.turns.observe(lock.clone()).ok_or_else(|| claims::too_many(&self.core))?;
         self.core.propose.read_barrier().await?;
         Ok(Observation { core: self.core.clone(), observing, lock, last: None })
     }

@@ -1,5 +1,7 @@
-//! The Lock service, and what it shares with elections: `claims` makes a claim and waits for it, `turns` tells whose turn it is.
+//! The Lock service, and what it shares with elections: `claims` makes a claim and waits for it, `turns` tells whose turn it is,
+//! `abandoned` has the claims of callers who went away.
 
+mod abandoned;
 mod claims;
 mod election;
 mod turns;
@@ -19,6 +21,7 @@ use crate::limits;
 use crate::page_token::{PageToken, request_hash};
 use crate::parse;
 
+pub(crate) use abandoned::{Abandoned, Left};
 pub(crate) use election::ElectionService;
 pub(crate) use turns::Turns;
 

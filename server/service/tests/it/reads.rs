@@ -421,4 +421,10 @@ async fn a_time_is_found_as_a_revision_until_it_is_compacted() {
     let gone = kv.find_revision(find(at(before))).await.unwrap_err();
     assert_eq!(refusal(&gone), refused(Code::OutOfRange, "REVISION_COMPACTED"));
     assert_eq!(kv.find_revision(find(newest)).await.unwrap().into_inner().revision, 3);
+    // The newest revision is known to be of now, even if its changes are not known any more.
+    compact(&mut admin, 3).await;
+    let now = at(now() + 60_000);
+    assert_eq!(kv.find_revision(find(now)).await.unwrap().into_inner().revision, 3);
+    let gone = kv.find_revision(find(at(before))).await.unwrap_err();
+    assert_eq!(refusal(&gone), refused(Code::OutOfRange, "REVISION_COMPACTED"));
 }

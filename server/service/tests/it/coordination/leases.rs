@@ -152,6 +152,14 @@ async fn bad_lease_requests_name_their_field() {
         let mut answers = c.lease.keep_alive(requests).await.unwrap().into_inner();
         assert_eq!(refusal(&answers.message().await.unwrap_err()).fields, ["ids"]);
     }
+    // What came before a bad request is answered.
+    let requests =
+        [vec![7], vec![7, 7], vec![]].map(|ids| v1::KeepAliveRequest { ids, ..Default::default() });
+    let mut answers = c.lease.keep_alive(stream::iter(requests)).await.unwrap().into_inner();
+    for count in [1, 2] {
+        assert_eq!(answers.message().await.unwrap().unwrap().results.len(), count);
+    }
+    assert_eq!(refusal(&answers.message().await.unwrap_err()).fields, ["ids"]);
     for id in [0, 1 << 63] {
         let get = v1::LeaseGetRequest { id, ..Default::default() };
         assert_eq!(refusal(&c.lease.get(get).await.unwrap_err()).fields, ["id"]);

@@ -106,6 +106,45 @@ async fn a_repeated_call_keeps_the_place_and_the_earlier_one_ends() {
 }
 
 #[tokio::test]
+async fn whoever_tries_leaves_the_place_in_line_to_the_call_that_waits() {
+    let mut c = with_duties().await;
+    let (holder, waiter) = (c.grant(60_000).await, c.grant(60_000).await);
+    c.lock.lock(lock("l", holder)).await.unwrap();
+    let mut client = c.lock.clone();
+    let waiting = tokio::spawn(async move { client.lock(lock("l", waiter)).await });
+    soon(async {
+        let get = || v1::LockGetRequest { name: "l".into(), ..Default::default() };
+        while c.lock.get(get()).await.unwrap().into_inner().lock.unwrap().waiting == 0 {}
+    })
+    .await;
+    let try_lock = v1::TryLockRequest { name: "l".into(), lease: waiter, ..Default::default() };
+    assert!(!c.lock.try_lock(try_lock.clone()).await.unwrap().into_inner().acquired);
+    c.lock.unlock(unlock("l", holder)).await.unwrap();
+    let granted = soon(waiting).await.unwrap().unwrap().into_inner();
+    let tried = c.lock.try_lock(try_lock).await.unwrap().into_inner();
+    assert_eq!((tried.acquired, tried.token), (true, granted.token), "it is held already");
+}
+
+#[tokio::test]
+async fn of_several_holders_lost_at_once_the_longest_delay_counts() {
+    let mut c = with_duties().await;
+    let (short, long) = (c.grant(1_000).await, c.grant(1_000).await);
+    c.put("with it", short).await.unwrap();
+    for (lease, delay) in [(short, 100), (long, 1_500)] {
+        let request = v1::LockRequest { limit: 2, lock_delay: millis(delay), ..lock("l", lease) };
+        c.lock.lock(request).await.unwrap();
+    }
+    let next = c.grant(60_000).await;
+    let mut client = c.lock.clone();
+    let waiting =
+        tokio::spawn(async move { client.lock(v1::LockRequest { limit: 2, ..lock("l", next) }).await });
+    c.gone("with it").await;
+    let began = Instant::now();
+    soon(waiting).await.unwrap().unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(1_300), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_lock_of_a_lost_holder_rests_for_its_delay_and_of_a_clean_one_does_not() {
     let mut c = with_duties().await;
     let delay = millis(1_200);
