@@ -68,6 +68,9 @@ pub(crate) enum Failure {
     /// A point in time that is before all that was ever written.
     #[error("nothing had been written then")]
     NothingThen,
+    /// All keys of a namespace, without saying so.
+    #[error("an empty KEY means all keys of the namespace: say so with --prefix")]
+    AllKeys,
     /// A signal ended the command.
     #[error("interrupted")]
     Interrupted { code: u8 },
@@ -77,7 +80,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         use konsul_client::Error;
         match self {
-            Self::Client(Error::InvalidAddress { .. } | Error::InvalidToken) => 2,
+            Self::Client(Error::InvalidAddress { .. } | Error::InvalidToken) | Self::AllKeys => 2,
             Self::Server(failure) => failure.exit_code(),
             Self::Exec { code, .. } | Self::Interrupted { code } | Self::Command { code } => *code,
             _ => 1,

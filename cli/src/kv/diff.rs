@@ -17,6 +17,7 @@ Examples:
 /// Show what differs between two points in time
 ///
 /// A point is a revision, a time, or how long ago. History reaches back as far as it is not compacted.
+/// Keys that are or were bound to a lease, which a revert leaves alone, are marked.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Diff {
@@ -28,7 +29,7 @@ pub(crate) struct Diff {
     /// Until when; now if it is not given
     #[arg(value_parser = Point::parse)]
     to: Option<Point>,
-    /// Take the key for a prefix, whatever it ends with
+    /// Take the key for a prefix, whatever it ends with; an empty one is all keys of the namespace
     #[arg(long)]
     prefix: bool,
 }
@@ -36,12 +37,13 @@ pub(crate) struct Diff {
 impl Diff {
     pub(crate) async fn run(self, session: Session) -> Result<(), Failure> {
         let kv = session.client.kv();
+        let keys = point::keys(&self.key, self.prefix)?;
         let from = self.from.revision(&kv).await?;
         let to = match self.to {
             Some(to) => to.revision(&kv).await?,
             None => 0,
         };
-        let changes = kv.diff(point::keys(&self.key, self.prefix), from, to).await?;
-        session.output.made(&Changes::new(None, changes))
+        let changes = kv.diff(keys, from, to).await?;
+        session.output.made(&Changes::found(changes))
     }
 }

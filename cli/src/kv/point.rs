@@ -48,11 +48,13 @@ impl Point {
     }
 }
 
-/// The keys that an argument names: one, or those under a prefix that ends with a slash or is said to be one.
-pub(super) fn keys(key: &str, prefix: bool) -> Keys {
-    match prefix || key.ends_with('/') || key.is_empty() {
-        true => Keys::prefix(key),
-        false => Keys::range(key, format!("{key}\0")),
+/// The keys that an argument names: one, or those under a prefix that ends with a slash or is said to be one. An empty one has to be
+/// said to be one, for a variable that is not set should not mean all there is.
+pub(super) fn keys(key: &str, prefix: bool) -> Result<Keys, Failure> {
+    match prefix || key.ends_with('/') {
+        true => Ok(Keys::prefix(key)),
+        false if key.is_empty() => Err(Failure::AllKeys),
+        false => Ok(Keys::range(key, format!("{key}\0"))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `konsul kv revert`.
 
 use clap::Args;
+use konsul_client::kv::{Difference, Reverted};
 
 use super::point::{self, Point};
 use crate::failure::Failure;
@@ -16,7 +17,8 @@ Examples:
 /// Make keys what they were
 ///
 /// All keys that differ are changed in one transaction, up to 256 of them; it fails if one of them is written meanwhile. Nothing is
-/// lost by it: what is there now stays in the history.
+/// lost by it: what is there now stays in the history. Keys that are or were bound to a lease, or have a time to live, are left alone
+/// and named: they say that somebody is alive.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Revert {
@@ -25,7 +27,7 @@ pub(crate) struct Revert {
     /// To when: a revision, a time, or how long ago
     #[arg(long, value_parser = Point::parse)]
     to: Point,
-    /// Take the key for a prefix, whatever it ends with
+    /// Take the key for a prefix, whatever it ends with; an empty one is all keys of the namespace
     #[arg(long)]
     prefix: bool,
     /// Only show what would change
@@ -36,13 +38,14 @@ pub(crate) struct Revert {
 impl Revert {
     pub(crate) async fn run(self, session: Session) -> Result<(), Failure> {
         let kv = session.client.kv();
+        let keys = point::keys(&self.key, self.prefix)?;
         let to = self.to.revision(&kv).await?;
-        let keys = point::keys(&self.key, self.prefix);
         if self.dry_run {
-            let changes = kv.diff(keys, 0, to).await?;
-            return session.output.made(&Changes::new(None, changes));
+            let found = kv.diff(keys, 0, to).await?;
+            let (leased, changes) = found.into_iter().partition(Difference::is_leased);
+            return session.output.made(&Changes::reverted(None, changes, leased));
         }
-        let reverted = kv.revert(keys, to).await?;
-        session.output.made(&Changes::new(Some(reverted.revision), reverted.changes))
+        let Reverted { revision, changes, leased } = kv.revert(keys, to).await?;
+        session.output.made(&Changes::reverted(Some(revision), changes, leased))
     }
 }

@@ -19,6 +19,9 @@ pub(crate) struct Changes {
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<String>,
     changes: Vec<Change>,
+    /// Keys that differ and are left alone by a revert, because they are bound to a lease.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_alone: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -28,6 +31,9 @@ struct Change {
     before: Option<Content>,
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<Content>,
+    /// Whether a revert would leave it alone, because it is bound to a lease.
+    #[serde(skip_serializing_if = "is_false")]
+    leased: bool,
 }
 
 /// An entry as the API's JSON has it: numbers of 64 bits as text, bytes in base64.
@@ -41,14 +47,34 @@ struct Content {
 }
 
 impl Changes {
-    pub(crate) fn new(revision: Option<u64>, differences: Vec<Difference>) -> Self {
-        let change = |difference: Difference| Change {
+    /// What differs.
+    pub(crate) fn found(differences: Vec<Difference>) -> Self {
+        let changes = differences.into_iter().map(Change::of).collect();
+        Self { revision: None, changes, left_alone: Vec::new() }
+    }
+
+    /// What was reverted at this revision, and what was left alone; without one, what would be.
+    pub(crate) fn reverted(
+        revision: Option<u64>,
+        changes: Vec<Difference>,
+        left_alone: Vec<Difference>,
+    ) -> Self {
+        Self {
+            revision: revision.map(|revision| revision.to_string()),
+            left_alone: left_alone.into_iter().map(|difference| difference.key).collect(),
+            ..Self::found(changes)
+        }
+    }
+}
+
+impl Change {
+    fn of(difference: Difference) -> Self {
+        Self {
+            leased: difference.is_leased(),
             key: difference.key,
             before: difference.before.map(Content::of),
             after: difference.after.map(Content::of),
-        };
-        let changes = differences.into_iter().map(change).collect();
-        Self { revision: revision.map(|revision| revision.to_string()), changes }
+        }
     }
 }
 
@@ -65,11 +91,12 @@ impl Content {
 impl Text for Changes {
     fn text(&self) -> String {
         let mut text = String::new();
-        for Change { key, before, after } in &self.changes {
+        for Change { key, before, after, leased } in &self.changes {
             let key = escape(key);
+            let leased = if *leased { "  (bound to a lease)" } else { "" };
             for (sign, style, content) in [("-", RED, before), ("+", GREEN, after)] {
                 if let Some(content) = content {
-                    text.push_str(&format!("{style}{sign} {key}  {}{style:#}\n", content.preview));
+                    text.push_str(&format!("{style}{sign} {key}  {}{leased}{style:#}\n", content.preview));
                 }
             }
         }
@@ -81,6 +108,20 @@ impl Text for Changes {
             }
             (None, _) => {}
         }
+        match &self.left_alone[..] {
+            [] => {}
+            [key] => text.push_str(&format!("left alone, bound to a lease: {}\n", escape(key))),
+            [key, more @ ..] => text.push_str(&format!(
+                "left alone, bound to a lease: {} and {} more\n",
+                escape(key),
+                more.len()
+            )),
+        }
         text
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(value: &bool) -> bool {
+    !value
 }

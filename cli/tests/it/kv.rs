@@ -254,3 +254,37 @@ fn no_more_is_reverted_than_one_transaction_holds() {
     let reverted = server.ok(&["kv", "revert", "app/0", "--prefix", "--to", &then]);
     assert!(reverted.ends_with(&format!("reverted 100 keys at revision {}\n", 259)), "{reverted}");
 }
+
+#[test]
+fn keys_of_leases_are_left_alone_by_a_revert() {
+    let server = Server::start();
+    let lease = server.ok(&["lease", "grant", "1h"]).trim().to_owned();
+    server.ok(&["kv", "put", "app/gone", "1", "--lease", &lease]);
+    server.put("app/bound", "1");
+    let then = server.put("app/plain", "1").to_string();
+    server.ok(&["kv", "delete", "app/gone"]);
+    server.ok(&["kv", "put", "app/bound", "2", "--lease", &lease]);
+    server.put("app/plain", "2");
+    let diff = server.ok(&["kv", "diff", "app/", &then]);
+    assert!(diff.contains("- app/gone  1  (bound to a lease)\n"), "{diff}");
+    let left = "left alone, bound to a lease: app/bound and 1 more\n";
+    let dry = server.ok(&["kv", "revert", "app/", "--to", &then, "--dry-run"]);
+    assert_eq!(dry, format!("- app/plain  2\n+ app/plain  1\n{left}"));
+    let reverted = server.json(&["kv", "revert", "app/", "--to", &then]);
+    assert_eq!(reverted["leftAlone"], serde_json::json!(["app/bound", "app/gone"]));
+    assert_eq!(server.json(&["kv", "get", "app/bound"])["entry"]["lease"], lease);
+    server.run(&["kv", "get", "app/gone"]).failure(1);
+    assert_eq!(server.ok(&["kv", "get", "app/plain"]), "1");
+}
+
+#[test]
+fn all_keys_of_a_namespace_are_meant_only_when_that_is_said() {
+    let server = Server::start();
+    let then = server.put("a", "1").to_string();
+    server.put("a", "2");
+    for command in [vec!["kv", "diff", "", &then], vec!["kv", "revert", "", "--to", &then]] {
+        assert!(server.run(&command).failure(2).contains("--prefix"), "{command:?}");
+        assert_eq!(server.ok(&["kv", "get", "a"]), "2");
+        server.ok(&[&command[..], &["--prefix"]].concat());
+    }
+}

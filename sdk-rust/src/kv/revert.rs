@@ -31,6 +31,8 @@ pub struct Reverted {
     pub revision: u64,
     /// What it changed: each key as it was before and after the revert.
     pub changes: Vec<Difference>,
+    /// What it left alone, in the same order, because it [is leased](Difference::is_leased).
+    pub leased: Vec<Difference>,
 }
 
 impl Kv {
@@ -64,11 +66,15 @@ impl Kv {
     /// Makes the keys what they were at a revision, in one transaction: what was changed since is changed back, what was
     /// deleted is written again, what came is deleted.
     ///
+    /// Keys that are or were bound to a lease are left alone: they say that somebody is alive, who may be so no more, and would stay
+    /// for good without the lease.
+    ///
     /// # Errors
     /// [`Error::Compacted`] when the revision is; [`Error::PreconditionFailed`] when one of the keys is written meanwhile;
     /// RESOURCE_EXHAUSTED when more than 256 keys differ: revert narrower prefixes.
     pub async fn revert(&self, keys: impl Into<Keys>, to: u64) -> Result<Reverted, Error> {
-        let changes = self.diff(keys, 0, to).await?;
+        let (leased, changes): (Vec<_>, Vec<_>) =
+            self.diff(keys, 0, to).await?.into_iter().partition(Difference::is_leased);
         if changes.len() > MAX_CHANGES {
             let message = format!(
                 "{} keys differ, and one transaction changes {MAX_CHANGES}: revert narrower prefixes",
@@ -79,17 +85,22 @@ impl Kv {
         if changes.is_empty() {
             // A number that says as of when nothing differed.
             let revision = self.list(Keys::all()).page_size(1).keys_only().await?.revision;
-            return Ok(Reverted { revision, changes });
+            return Ok(Reverted { revision, changes, leased });
         }
         let mut txn = self.txn();
         for change in &changes {
             txn = txn.then(change.operation());
         }
-        Ok(Reverted { revision: txn.await?.revision, changes })
+        Ok(Reverted { revision: txn.await?.revision, changes, leased })
     }
 }
 
 impl Difference {
+    /// Whether one of the entries is bound to a lease, or has a time to live of its own.
+    pub fn is_leased(&self) -> bool {
+        [&self.before, &self.after].into_iter().flatten().any(|entry| entry.lease != 0)
+    }
+
     /// What turns the first into the second, if the key is as the first still.
     fn operation(&self) -> Operation {
         let found = self.before.as_ref().map_or(0, |entry| entry.mod_revision);
@@ -140,5 +151,20 @@ mod tests {
         assert_eq!(keys, ["a", "c", "d"]);
         assert_eq!((&found[1].before, &found[1].after), (&Some(before[2].clone()), &Some(after[1].clone())));
         assert_eq!((&found[0].after, &found[2].before), (&None, &None));
+    }
+
+    #[test]
+    fn what_is_bound_to_a_lease_in_one_of_the_versions_is_leased() {
+        let (plain, leased) = (Some(entry("a", "1", 1)), Some(Entry { lease: 7, ..entry("a", "2", 2) }));
+        for (before, after, is_leased) in [
+            (&plain, &plain, false),
+            (&plain, &None, false),
+            (&plain, &leased, true),
+            (&leased, &plain, true),
+            (&None, &leased, true),
+        ] {
+            let difference = Difference { key: "a".into(), before: before.clone(), after: after.clone() };
+            assert_eq!(difference.is_leased(), is_leased, "{difference:?}");
+        }
     }
 }
