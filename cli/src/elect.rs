@@ -10,7 +10,7 @@ use crate::args::duration;
 use crate::failure::Failure;
 use crate::holding::Holding;
 use crate::session::Session;
-use crate::signals::Interrupt;
+use crate::signals::{Interrupt, Passed};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,7 +20,8 @@ Examples:
   konsul elect scheduler --watch                        who leads, whenever that changes
 
 The command finds its fencing token in KONSUL_FENCING_TOKEN. When leadership is lost it is sent SIGTERM at once, and SIGKILL after
---grace. Signals are passed on to it, and its exit code is returned.";
+--grace; so are the processes that it started, unless stdin is a terminal: there only the command itself is told. Signals are passed
+on to it, and its exit code is returned.";
 
 /// Stand for election, or see who leads
 #[derive(Debug, Args)]
@@ -73,7 +74,7 @@ impl Elect {
     }
 
     async fn lead(&self, session: &Session, value: &str) -> Result<(), Failure> {
-        let mut interrupt = Interrupt::new()?;
+        let mut signals = Passed::new()?;
         let lease = session.client.leases().hold(self.ttl).await?;
         let campaign = session.client.elections().campaign(&self.name, value.to_owned());
         let mut campaign = campaign.lease(&lease);
@@ -89,9 +90,9 @@ impl Elect {
                     return Err(error.into());
                 }
             },
-            code = interrupt.code() => {
-                // The candidacy ends with its lease.
-                lease.revoke().await?;
+            code = signals.code() => {
+                // The candidacy ends with its lease, and that by itself if no server answers.
+                drop(lease.revoke().await);
                 return Err(Failure::Interrupted { code });
             }
         };
@@ -100,12 +101,12 @@ impl Elect {
             session.output.done(&format!("leading {} under token {}", self.name, leadership.token()))?;
             tokio::select! {
                 () = leadership.lost() => Err(Failure::Lost { what }),
-                code = interrupt.code() => Err(Failure::Interrupted { code }),
+                code = signals.code() => Err(Failure::Interrupted { code }),
             }
         } else {
             let environment = [("KONSUL_FENCING_TOKEN", leadership.token().to_string())];
             let holding = Holding { command: self.command.clone(), grace: self.grace, what };
-            holding.run(&environment, leadership.lost()).await
+            holding.run(&environment, signals, leadership.lost()).await
         };
         if !leadership.is_lost() {
             // If it can't be given up, its lease ends by itself.

@@ -6,12 +6,16 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use futures_util::FutureExt;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use tokio::process::{Child, Command};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::failure::{Failure, complain};
 use crate::signals::Passed;
+
+/// How often is looked whether a process group is gone: nobody tells.
+const POLL: Duration = Duration::from_millis(20);
 
 /// A command to run, as the shell split it.
 pub(crate) struct Holding {
@@ -27,21 +31,26 @@ struct Running {
     child: Child,
     pid: Option<Pid>,
     /// On a terminal the command stays in the shell's foreground, and gets what is typed there by itself. Elsewhere it has a process
-    /// group of its own, so that what it started ends with it.
+    /// group of its own, so that what it started is told to end, too.
     is_on_terminal: bool,
 }
 
 impl Holding {
     /// Runs the command with these variables in its environment until it ends by itself, or until `lost` returns: then it is
-    /// told to end, and killed after its grace. Returns its exit code.
+    /// told to end, and killed after its grace, with all that it started. Returns its exit code. The signals should have been listened for
+    /// since before it was held, so that none comes too early to be passed on.
     pub(crate) async fn run(
         &self,
         environment: &[(&str, String)],
+        mut signals: Passed,
         lost: impl Future<Output = ()>,
     ) -> Result<u8, Failure> {
-        let mut signals = Passed::new()?;
-        let mut running = self.start(environment)?;
         let mut lost = std::pin::pin!(lost);
+        // It may have been lost since it was had.
+        if (&mut lost).now_or_never().is_some() {
+            return Err(Failure::Lost { what: self.what.clone() });
+        }
+        let mut running = self.start(environment)?;
         loop {
             tokio::select! {
                 status = running.child.wait() => return self.ended(status),
@@ -51,13 +60,10 @@ impl Holding {
         }
         complain(&format!("{} is lost: telling the command to end", self.what));
         running.send(Signal::TERM);
-        tokio::select! {
-            status = running.child.wait() => drop(self.ended(status)?),
-            () = sleep(self.grace) => {
-                complain("the command did not end in time and is killed");
-                running.send(Signal::KILL);
-                drop(running.child.wait().await);
-            }
+        if timeout(self.grace, running.gone()).await.is_err() {
+            complain("the command did not end in time and is killed");
+            running.send(Signal::KILL);
+            drop(running.child.wait().await);
         }
         Err(Failure::Lost { what: self.what.clone() })
     }
@@ -95,6 +101,16 @@ impl Running {
     fn pass(&self, signal: Signal) {
         if !(self.is_on_terminal && matches!(signal, Signal::INT | Signal::QUIT)) {
             self.send(signal);
+        }
+    }
+
+    /// Waits until it has ended, and with it all of its process group: what it started may go on without it.
+    async fn gone(&mut self) {
+        // Fails when it is not there any more.
+        drop(self.child.wait().await);
+        let group = self.pid.filter(|_| !self.is_on_terminal);
+        while group.is_some_and(|group| test_kill_process_group(group).is_ok()) {
+            sleep(POLL).await;
         }
     }
 

@@ -10,7 +10,7 @@ use crate::args::duration;
 use crate::failure::Failure;
 use crate::holding::Holding;
 use crate::session::Session;
-use crate::signals::Interrupt;
+use crate::signals::Passed;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,8 +21,9 @@ Examples:
   konsul lock jobs/nightly                          who holds it, and who waits
 
 The command finds its fencing token in KONSUL_FENCING_TOKEN, and its lease in KONSUL_LEASE. When the lock is lost, because no server
-could be reached for as long as its lease lives, the command is sent SIGTERM at once, and SIGKILL after --grace. Signals are passed
-on to it, and its exit code is returned.";
+could be reached for as long as its lease lives, the command is sent SIGTERM at once, and SIGKILL after --grace; so are the
+processes that it started, unless stdin is a terminal: there only the command itself is told. Signals are passed on to it, and its
+exit code is returned.";
 
 /// How much of a command is shown to others.
 const HOLDER_MAX_CHARS: usize = 100;
@@ -64,7 +65,7 @@ impl Lock {
         if self.command.is_empty() {
             return session.output.message(&session.client.locks().get(self.name).await?);
         }
-        let mut interrupt = Interrupt::new()?;
+        let mut signals = Passed::new()?;
         let lease = session.client.leases().hold(self.ttl).await?;
         let lock = self.ask(&session.client).lease(&lease);
         let claimed = async {
@@ -75,15 +76,16 @@ impl Lock {
         };
         let claimed = tokio::select! {
             claimed = claimed => claimed,
-            code = interrupt.code() => {
-                lease.revoke().await?;
+            code = signals.code() => {
+                // If no server answers it ends by itself.
+                drop(lease.revoke().await);
                 return Err(Failure::Interrupted { code });
             }
         };
         let guard = match claimed {
             Ok(Some(guard)) => guard,
             Ok(None) => {
-                lease.revoke().await?;
+                drop(lease.revoke().await);
                 return Err(Failure::NotFree { name: self.name });
             }
             Err(error) => {
@@ -96,7 +98,7 @@ impl Lock {
             [("KONSUL_FENCING_TOKEN", guard.token().to_string()), ("KONSUL_LEASE", lease.id().to_string())];
         let what = format!("lock {}", self.name);
         let holding = Holding { command: self.command, grace: self.grace, what };
-        let ended = holding.run(&environment, guard.lost()).await;
+        let ended = holding.run(&environment, signals, guard.lost()).await;
         if !guard.is_lost() {
             // If it can't be given up, its lease ends by itself.
             drop(guard.unlock().await);

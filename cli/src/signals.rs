@@ -55,6 +55,11 @@ impl Passed {
         });
         futures_util::future::select_all(waits).await.0
     }
+
+    /// Waits for one of them while there is no command to pass it on to: its exit code, as shells have it.
+    pub(crate) async fn code(&mut self) -> u8 {
+        u8::try_from(128 + self.next().await.as_raw()).unwrap_or(1)
+    }
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, Failure> {

@@ -133,6 +133,52 @@ fn a_command_whose_lock_is_lost_is_told_at_once_and_killed_after_its_grace() {
 }
 
 #[test]
+fn what_a_command_started_does_not_outlive_a_lost_lock() {
+    let server = Server::start();
+    // Its parent ends at once when it is told, and leaves it behind.
+    let script = "(trap '' TERM; echo ready; exec sleep 600) & wait";
+    let mut holder =
+        Going::start(&server, &["lock", "l", "--ttl", "1s", "--grace", "300ms", "--", "sh", "-c", script]);
+    assert_eq!(holder.line(), "ready");
+    let began = Instant::now();
+    server.freeze();
+    // It has these pipes, too: they end with it.
+    assert!(holder.lines.next().is_none());
+    let (code, complaints) = holder.end();
+    assert!(began.elapsed() < LIMIT, "{:?}", began.elapsed());
+    assert_eq!(code, Some(1));
+    assert!(complaints.contains("did not end in time and is killed"), "{complaints}");
+}
+
+#[test]
+fn a_waiting_command_is_interrupted_although_no_server_answers() {
+    let server = Server::start();
+    let mut holder = Going::start(&server, &["lock", "l", "--", "sh", "-c", "echo ready; exec sleep 60"]);
+    holder.line();
+    let patience = ["--timeout", "1s"];
+    let commands = [&["lock", "l", "--", "true"][..], &["elect", "e", "second", "--", "true"]];
+    let mut first = Going::start(&server, &["elect", "e", "first"]);
+    assert!(first.line().starts_with("leading e"));
+    let waiting: Vec<Going> =
+        commands.iter().map(|command| Going::start(&server, &[&patience[..], command].concat())).collect();
+    wait_for_waiting(&server, "l", 1);
+    let began = Instant::now();
+    while server.json(&["lease", "list"])["leases"].as_array().unwrap().len() < 4 {
+        assert!(began.elapsed() < LIMIT);
+    }
+    server.freeze();
+    for waiting in waiting {
+        waiting.signal(Signal::TERM);
+        assert_eq!(waiting.end(), (Some(143), String::new()));
+    }
+    server.thaw();
+    for held in [holder, first] {
+        held.signal(Signal::TERM);
+        held.end();
+    }
+}
+
+#[test]
 fn leases_are_granted_kept_shown_and_revoked() {
     let server = Server::start();
     let id = server.ok(&["lease", "grant", "1s", "--holder", "a test"]).trim().to_owned();

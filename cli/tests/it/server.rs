@@ -103,6 +103,12 @@ impl Server {
         kill_process(pid, Signal::STOP).unwrap();
     }
 
+    /// Lets it go on after it was frozen.
+    pub(crate) fn thaw(&self) {
+        let pid = Pid::from_raw(self.process.id() as i32).unwrap();
+        kill_process(pid, Signal::CONT).unwrap();
+    }
+
     /// Waits for it to end by itself.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let started = Instant::now();
