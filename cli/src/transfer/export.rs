@@ -1,5 +1,6 @@
 //! `konsul export`.
 
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Export {
-    /// The file, which is replaced when all is written; `-` is stdout
+    /// The file, which is replaced when all is written; `-` is stdout, and a device or a pipe is written to
     file: PathBuf,
     /// Only keys that start with this
     #[arg(long, default_value = "", hide_default_value = true)]
@@ -46,10 +47,20 @@ impl Export {
             return Ok(());
         }
         let failed = |error| Failure::Write { path: self.file.clone(), error };
+        let named = |failure| match failure {
+            Failure::Output(error) => failed(error),
+            other => other,
+        };
+        // A device or a pipe can't be replaced, only written to.
+        if std::fs::metadata(&self.file).is_ok_and(|found| !found.is_file()) {
+            let file = File::options().write(true).open(&self.file).map_err(failed)?;
+            let entries = self.write(&session, &mut BufWriter::new(file)).await.map_err(named)?;
+            return session.output.done(&format!("exported {entries} keys"));
+        }
         let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
         let fresh = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
         let mut out = BufWriter::new(fresh.as_file());
-        let entries = self.write(&session, &mut out).await?;
+        let entries = self.write(&session, &mut out).await.map_err(named)?;
         drop(out);
         let synced = fresh.as_file().sync_all();
         let kept = synced.and_then(|()| fresh.persist(&self.file).map_err(|error| error.error));
