@@ -1,6 +1,7 @@
 //! What every client command works with: a client and an output, on a runtime of its own.
 
 use std::future::Future;
+use std::time::Duration;
 
 use konsul_client::Client;
 
@@ -18,6 +19,8 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     /// The namespace of the command's keys; `default` if none was named.
     pub(crate) namespace: String,
+    /// How long one call may take.
+    pub(crate) timeout: Duration,
 }
 
 /// Runs a command to its end.
@@ -33,7 +36,8 @@ where
     runtime.block_on(async {
         let output = Output::new(args.output);
         let namespace = if args.namespace.is_empty() { "default" } else { &args.namespace }.to_owned();
-        command(Session { client: connect(args)?, output, namespace }).await
+        let timeout = args.timeout;
+        command(Session { client: connect(args)?, output, namespace, timeout }).await
     })
 }
 

@@ -19,6 +19,9 @@ pub(crate) struct Imported {
     overwritten: u64,
     /// All keys up to this one are done, of a source that is in order.
     last: String,
+    /// Keys that were left out, because they are bound to a lease.
+    #[serde(skip_serializing_if = "is_zero")]
+    leased: u64,
     seconds: f64,
 }
 
@@ -36,6 +39,10 @@ impl Imported {
         }
     }
 
+    pub(crate) fn left_out(&mut self, leased: u64) {
+        self.leased = leased;
+    }
+
     pub(crate) fn took(&mut self, time: Duration) {
         self.seconds = time.as_secs_f64();
     }
@@ -45,15 +52,26 @@ impl Imported {
         self.written + self.skipped + self.overwritten
     }
 
-    /// Says how far it came before it failed.
-    pub(crate) fn complain(&self) {
-        complain(&format!("{} keys were imported, up to {:?}: go on with --after", self.written, self.last));
+    /// Says how far it came before it failed, and how to go on; what is there already need not be skipped if it is overwritten.
+    pub(crate) fn complain(&self, skips: bool) {
+        let Self { written, last, .. } = self;
+        let mut told = format!("{written} keys were imported");
+        let mut options = String::new();
+        if !last.is_empty() {
+            told.push_str(&format!(", all up to {last:?}"));
+            options.push_str(&format!(" --after {last:?}"));
+        }
+        if skips {
+            options.push_str(" --on-conflict skip");
+        }
+        let how = if options.is_empty() { "begin again" } else { "go on with" };
+        complain(&format!("{told}; some later keys may be there: {how}{options}"));
     }
 }
 
 impl Text for Imported {
     fn text(&self) -> String {
-        let Self { dry_run, written, skipped, overwritten, last, seconds } = self;
+        let Self { dry_run, written, skipped, overwritten, last, leased, seconds } = self;
         let mut text = match dry_run {
             true => format!("would write {} keys", written + overwritten),
             false => format!("wrote {written} keys"),
@@ -63,6 +81,9 @@ impl Text for Imported {
         }
         if *skipped > 0 {
             text.push_str(&format!(", skip{} {skipped}", if *dry_run { "" } else { "ped" }));
+        }
+        if *leased > 0 {
+            text.push_str(&format!(", left out {leased} that are bound to a lease"));
         }
         let rate = self.keys() as f64 / seconds.max(0.001);
         text.push_str(&format!(" in {seconds:.1} s, {rate:.0}/s"));

@@ -1,6 +1,7 @@
 //! Reads the keys of an etcd v3 server, page by page, all of one revision.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
 
@@ -25,19 +26,30 @@ pub(super) struct Etcd {
     /// The next page begins here; `None` after the last one.
     from: Option<Vec<u8>>,
     end: Vec<u8>,
-    /// The revision of the first page, which is that of all.
+    /// The revision of the first page, which is that of all; 0 before it.
     revision: i64,
     page: VecDeque<api::KeyValue>,
+    /// How long it may take to connect, and to answer.
+    timeout: Duration,
+    /// Keys that are bound to a lease.
+    leased: u64,
 }
 
 impl Etcd {
     /// Connects to `http://host:port`, for the keys under a prefix that come after a key.
-    pub(super) async fn connect(endpoint: &str, prefix: &str, after: &str) -> Result<Self, Failure> {
+    pub(super) async fn connect(
+        endpoint: &str,
+        prefix: &str,
+        after: &str,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
         let name = endpoint.to_owned();
         let failed = |why: String| Failure::Etcd { endpoint: name.clone(), why };
         let url = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
         let endpoint = Endpoint::from_shared(url).map_err(|error| failed(error.to_string()))?;
-        let channel = endpoint.connect().await.map_err(|error| failed(root(&error)))?;
+        let channel = tokio::time::timeout(timeout, endpoint.connect()).await;
+        let channel = channel.map_err(|_| failed(format!("no connection within {timeout:?}")))?;
+        let channel = channel.map_err(|error| failed(root(&error)))?;
         let after = [after.as_bytes(), &[0]].concat();
         // An empty key would mean none to etcd.
         let from = prefix.as_bytes().to_vec().max(after);
@@ -48,7 +60,14 @@ impl Etcd {
             end: end_of(prefix),
             revision: 0,
             page: VecDeque::new(),
+            timeout,
+            leased: 0,
         })
+    }
+
+    /// How many keys were left out so far, because they are bound to a lease: they are true only as long as somebody is alive.
+    pub(super) fn leased(&self) -> u64 {
+        self.leased
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Record>, Failure> {
@@ -71,13 +90,17 @@ impl Etcd {
             limit: PAGE_KEYS,
             revision: self.revision,
         };
-        let page =
-            self.client.range(request).await.map_err(|status| self.failed(status.message().to_owned()))?;
-        let page = page.into_inner();
-        self.revision = page.header.map_or(self.revision, |header| header.revision);
+        let page = tokio::time::timeout(self.timeout, self.client.range(request)).await;
+        let page = page.map_err(|_| self.failed(format!("no answer within {:?}", self.timeout)))?;
+        let page = page.map_err(|status| self.failed(status.message().to_owned()))?.into_inner();
+        // Later pages tell the revision that the store has come to meanwhile.
+        if self.revision == 0 {
+            self.revision = page.header.map_or(0, |header| header.revision);
+        }
         self.from = page.kvs.last().filter(|_| page.more).map(|last| [&last.key[..], &[0]].concat());
-        // What is bound to a lease is true only as long as somebody is alive.
+        let keys = page.kvs.len();
         self.page = page.kvs.into_iter().filter(|entry| entry.lease == 0).collect();
+        self.leased += (keys - self.page.len()) as u64;
         Ok(())
     }
 

@@ -1,11 +1,12 @@
 //! `konsul import`.
 
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use konsul_client::{Error, Kv, PutOperation};
 
 use super::format::Record;
@@ -31,8 +32,9 @@ Examples:
   konsul import --from etcd http://127.0.0.1:2379 --prefix /app/
   consul kv export > kv.json && konsul import --from consul kv.json
 
-Keys are written in batches of 256, each all or none. An import that was interrupted goes on with --on-conflict skip, or after the last key it
-told with --after.";
+Keys are written in batches of 256, each all or none, some at a time. An import that failed tells the last key up to which all is done; it
+goes on after that with --after, and with --on-conflict skip, for some later keys may be there. Keys of an etcd that are bound to a lease
+are left out and counted: what they say is true only as long as somebody is alive.";
 
 /// Write keys from an export, from an etcd, or from Consul
 #[derive(Debug, Args)]
@@ -86,49 +88,76 @@ struct Done {
 impl Import {
     pub(crate) async fn run(self, session: Session) -> Result<(), Failure> {
         let began = Instant::now();
-        let source = match self.from {
+        let mut source = match self.from {
             From::Export => Source::export(&self.source)?,
             From::Consul => Source::consul(&self.source)?,
-            From::Etcd => Source::etcd(&self.source.to_string_lossy(), &self.prefix, &self.after).await?,
+            From::Etcd => {
+                let endpoint = self.source.to_string_lossy();
+                Source::etcd(&endpoint, &self.prefix, &self.after, session.timeout).await?
+            }
         };
         let kv = session.client.kv();
         let mut total = Imported::new(self.dry_run);
         let written = match self.atomic {
-            true => self.write_at_once(&kv, source, &mut total).await,
-            false => self.write_all(&kv, source, &mut total).await,
+            true => self.write_at_once(&kv, &mut source, &mut total).await,
+            false => self.write_all(&kv, &mut source, &mut total).await,
         };
         total.took(began.elapsed());
+        total.left_out(source.leased());
         match written {
             Ok(()) => session.output.made(&total),
             Err(failure) => {
                 if total.keys() > 0 && !self.dry_run {
-                    total.complain();
+                    total.complain(self.on_conflict != OnConflict::Overwrite);
                 }
                 Err(failure)
             }
         }
     }
 
-    async fn write_at_once(&self, kv: &Kv, mut source: Source, total: &mut Imported) -> Result<(), Failure> {
-        let batch = self.batch(&mut source, usize::MAX).await?;
-        if self.batch(&mut source, usize::MAX).await?.is_empty() {
+    async fn write_at_once(&self, kv: &Kv, source: &mut Source, total: &mut Imported) -> Result<(), Failure> {
+        let batch = self.batch(source, usize::MAX).await?;
+        if self.batch(source, usize::MAX).await?.is_empty() {
             total.add(self.write(kv, batch).await?);
             return Ok(());
         }
         Err(Failure::TooManyAtOnce { most: BATCH_KEYS })
     }
 
-    /// Writes batch after batch, some at a time, and counts them in their order.
-    async fn write_all(&self, kv: &Kv, source: Source, total: &mut Imported) -> Result<(), Failure> {
-        let batches = stream::try_unfold(source, |mut source| async move {
-            let batch = self.batch(&mut source, BATCH_BYTES).await?;
-            Ok::<_, Failure>((!batch.is_empty()).then_some((batch, source)))
+    /// Writes batch after batch, some at a time, and counts them in their order. After a failure none is begun; those under way are
+    /// waited for and counted too.
+    async fn write_all(&self, kv: &Kv, source: &mut Source, total: &mut Imported) -> Result<(), Failure> {
+        let failed = Cell::new(false);
+        let batches = stream::unfold(source, |source| async {
+            if failed.get() {
+                return None;
+            }
+            let batch = self.batch(source, BATCH_BYTES).await;
+            failed.set(failed.get() || batch.is_err());
+            match batch {
+                Ok(batch) if batch.is_empty() => None,
+                batch => Some((batch, source)),
+            }
         });
-        let written = batches.map_ok(|batch| self.write(kv, batch)).try_buffered(IN_FLIGHT);
-        let mut written = std::pin::pin!(written);
-        let mut told = Instant::now();
+        let written = batches.map(|batch| async {
+            let done = match batch {
+                Ok(batch) => self.write(kv, batch).await,
+                Err(failure) => Err(failure),
+            };
+            failed.set(failed.get() || done.is_err());
+            done
+        });
+        let mut written = std::pin::pin!(written.buffered(IN_FLIGHT));
+        let (mut told, mut failure) = (Instant::now(), None);
         while let Some(done) = written.next().await {
-            total.add(done?);
+            match done {
+                Ok(done) if failure.is_none() => total.add(done),
+                // What comes before them is not done.
+                Ok(done) => total.add(Done { last: String::new(), ..done }),
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
             if told.elapsed() >= TELL_EVERY && std::io::stderr().is_terminal() {
                 told = Instant::now();
                 // What can't be told is no failure.
@@ -138,7 +167,7 @@ impl Import {
         if std::io::stderr().is_terminal() {
             let _ = write!(std::io::stderr(), "\r");
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     /// The next keys that are to be imported.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -59,8 +60,21 @@ impl Source {
     }
 
     /// The keys of an etcd under a prefix.
-    pub(super) async fn etcd(endpoint: &str, prefix: &str, after: &str) -> Result<Self, Failure> {
-        Ok(Self::Etcd(Box::new(Etcd::connect(endpoint, prefix, after).await?)))
+    pub(super) async fn etcd(
+        endpoint: &str,
+        prefix: &str,
+        after: &str,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        Ok(Self::Etcd(Box::new(Etcd::connect(endpoint, prefix, after, timeout).await?)))
+    }
+
+    /// How many keys it has left out so far, because they are bound to a lease.
+    pub(super) fn leased(&self) -> u64 {
+        match self {
+            Self::Export(_) | Self::Consul(_) => 0,
+            Self::Etcd(etcd) => etcd.leased(),
+        }
     }
 
     /// The next key; `None` after the last one.

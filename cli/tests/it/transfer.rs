@@ -1,6 +1,8 @@
 //! `konsul export` and `konsul import`: what goes out comes in again, what is damaged does not, and what is there is left alone, or
 //! not, as asked. The keys of a real etcd come over as they are.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -173,6 +175,30 @@ impl Etcd {
         etcd
     }
 
+    /// Writes keys from `app/0000` on, in hundreds.
+    fn fill(&self, keys: usize) {
+        for first in (0..keys).step_by(100) {
+            let puts: String = (first..first + 100).map(|n| format!("put app/{n:04} value-{n}\n")).collect();
+            let mut txn = Command::new("etcdctl");
+            txn.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint, "txn"]);
+            assert_eq!(Run::of(&mut txn, format!("\n{puts}\n\n").as_bytes()).code, Some(0));
+        }
+    }
+
+    /// How many ranges of keys it was asked for.
+    fn ranges(&self) -> u64 {
+        let mut connection = TcpStream::connect(self.endpoint.strip_prefix("http://").unwrap()).unwrap();
+        connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut metrics = String::new();
+        connection.read_to_string(&mut metrics).unwrap();
+        let ranges = |line: &str| {
+            let is_range =
+                line.starts_with("grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Range\"");
+            is_range.then(|| line.rsplit(' ').next().unwrap().parse().unwrap())
+        };
+        metrics.lines().find_map(ranges).unwrap_or(0)
+    }
+
     fn ctl(&self, arguments: &[&str]) -> std::process::Output {
         let mut command = Command::new("etcdctl");
         command
@@ -188,18 +214,14 @@ impl Etcd {
 fn the_keys_of_an_etcd_come_over() {
     let (etcd, server) = (Etcd::start(), Server::start());
     // A page has a thousand.
-    for first in (0..2_400).step_by(100) {
-        let puts: String = (first..first + 100).map(|n| format!("put app/{n:04} value-{n}\n")).collect();
-        let mut txn = Command::new("etcdctl");
-        txn.env("ETCDCTL_API", "3").args(["--endpoints", &etcd.endpoint, "txn"]);
-        assert_eq!(Run::of(&mut txn, format!("\n{puts}\n\n").as_bytes()).code, Some(0));
-    }
+    etcd.fill(2_400);
     etcd.ctl(&["put", "other", "1"]);
     let granted = String::from_utf8(etcd.ctl(&["lease", "grant", "600"]).stdout).unwrap();
     let lease = granted.split_whitespace().nth(1).unwrap();
     etcd.ctl(&["put", "app/leased", "1", "--lease", lease]);
     let imported = server.json(&["import", "--from", "etcd", &etcd.endpoint, "--prefix", "app/"]);
     assert_eq!((imported["written"].as_u64(), imported["last"].as_str()), (Some(2_400), Some("app/2399")));
+    assert_eq!(imported["leased"], 1);
     assert_eq!(server.ok(&["kv", "list", "--count"]), "2400\n");
     for n in [0, 999, 1_000, 2_399] {
         assert_eq!(server.ok(&["kv", "get", &format!("app/{n:04}")]), format!("value-{n}"));
@@ -215,6 +237,83 @@ fn the_keys_of_an_etcd_come_over() {
         "skip",
     ]);
     assert_eq!((rest["written"].as_u64(), rest["skipped"].as_u64()), (Some(1), Some(2)));
+    let told = server.ok(&["import", "--from", "etcd", &etcd.endpoint, "--on-conflict", "skip"]);
+    assert!(told.contains(", left out 1 that are bound to a lease in "), "{told}");
     let gone = format!("http://127.0.0.1:{}", free_port());
     assert!(server.run(&["import", "--from", "etcd", &gone]).failure(1).starts_with("cannot read etcd at "));
+}
+
+#[test]
+fn the_keys_of_an_etcd_are_of_one_revision_although_it_is_written_meanwhile() {
+    let (etcd, server) = (Etcd::start(), Server::start());
+    etcd.fill(6_000);
+    let before = etcd.ranges();
+    // Nobody takes what is read, so that there are pages to be read later.
+    server.freeze();
+    let mut command =
+        server.command(&["--timeout", "1m", "import", "--from", "etcd", &etcd.endpoint, "-o", "json"]);
+    let import = command.stdout(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while etcd.ranges() < before + 3 {
+        assert!(began.elapsed() < LIMIT, "only {} pages are read", etcd.ranges() - before);
+    }
+    etcd.ctl(&["put", "app/5999", "later"]);
+    etcd.ctl(&["del", "app/5998"]);
+    server.thaw();
+    let imported: serde_json::Value =
+        serde_json::from_slice(&import.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(imported["written"], 6_000);
+    assert_eq!(server.ok(&["kv", "get", "app/5999"]), "value-5999");
+    assert_eq!(server.ok(&["kv", "get", "app/5998"]), "value-5998");
+}
+
+#[test]
+fn an_etcd_that_hangs_is_not_waited_for() {
+    let server = Server::start();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let hung = server.run(&["--timeout", "200ms", "import", "--from", "etcd", &endpoint]).failure(1);
+    assert_eq!(hung, format!("cannot read etcd at {endpoint}: no answer within 200ms"));
+}
+
+#[test]
+fn an_import_that_fails_says_what_it_wrote_all_the_same() {
+    let server = Server::start();
+    let lines: Vec<String> =
+        (0..600).map(|n| format!(r#"{{"key":"k{n:03}","flags":0,"value":"dg=="}}"#)).collect();
+    let consul = format!("[{}]", lines.join(","));
+    let import = |arguments: &[&str]| {
+        let arguments = [&["import", "-", "--from", "consul"], arguments].concat();
+        server.run_with_stdin(&arguments, consul.as_bytes())
+    };
+    // The first batch fails, and those that were under way with it do not.
+    server.put("k000", "mine");
+    let failed = import(&[]);
+    assert_eq!((failed.code, failed.text().as_str()), (Some(1), ""));
+    let told: Vec<&str> = failed.stderr.lines().collect();
+    assert_eq!(
+        told[0],
+        "konsul: 344 keys were imported; some later keys may be there: go on with --on-conflict skip"
+    );
+    assert!(told.len() == 2 && told[1].contains("k000"), "{told:?}");
+    assert_eq!(server.ok(&["kv", "list", "--count"]), "345\n");
+    // The second one fails.
+    server.ok(&["kv", "delete", "--prefix", ""]);
+    server.put("k300", "mine");
+    let told = import(&[]).stderr;
+    let how = "344 keys were imported, all up to \"k255\"; some later keys may be there: go on with --after \"k255\" --on-conflict skip";
+    assert!(told.contains(how), "{told}");
+    import(&["--after", "k255", "--on-conflict", "skip"]).success();
+    assert_eq!(server.ok(&["kv", "list", "--count"]), "600\n");
+}
+
+#[test]
+fn what_is_no_file_is_written_to_and_an_error_names_it() {
+    let server = Server::start();
+    server.put("k", "v");
+    assert_eq!(server.ok(&["export", "/dev/null"]), "exported 1 keys\n");
+    let full = server.run(&["export", "/dev/full"]).failure(1);
+    assert!(full.starts_with("cannot write /dev/full: "), "{full}");
+    let folder = server.run(&["export", "/tmp"]).failure(1);
+    assert!(folder.starts_with("cannot write /tmp: "), "{folder}");
 }
