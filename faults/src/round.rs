@@ -199,6 +199,7 @@ fn judge(memories: &Memories, report: &Report) {
 
 fn judge_coordination(coordination: &Coordination, report: &Report) {
     let Coordination { counts, versions, tenancies, ends, leaders } = coordination;
+    report.found_all(checks::coordination_happened(counts.held, tenancies.len()));
     report.found_all(checks::counting_is_exact(&counts.counts, versions));
     report.found_all(checks::leases_live_their_time(tenancies, ends, leaders, &report.faults()));
     let (number, fenced) = (versions.len(), counts.fenced);

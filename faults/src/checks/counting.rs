@@ -33,6 +33,18 @@ pub(crate) fn counting_is_exact(counts: &[Count], versions: &[Count]) -> Vec<Str
     wrong
 }
 
+/// A round in which nobody ever had the lock, or no lease was ever made, kept no promise that could be judged.
+pub(crate) fn coordination_happened(held: usize, tenancies: usize) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if held == 0 {
+        wrong.push("no lock was ever held".to_owned());
+    }
+    if tenancies == 0 {
+        wrong.push("no lease was ever granted".to_owned());
+    }
+    wrong
+}
+
 fn shown(count: &Count) -> String {
     format!("{} under token {}", count.number, count.token)
 }
@@ -43,6 +55,13 @@ mod tests {
 
     fn count(number: u64, token: u64) -> Count {
         Count { number, token, known: true }
+    }
+
+    #[test]
+    fn a_round_in_which_nothing_happened_is_wrong() {
+        assert!(coordination_happened(1, 1).is_empty());
+        assert_eq!(coordination_happened(0, 1), ["no lock was ever held"]);
+        assert_eq!(coordination_happened(1, 0), ["no lease was ever granted"]);
     }
 
     #[test]

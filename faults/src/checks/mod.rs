@@ -10,7 +10,7 @@ mod tenancies;
 mod writes;
 
 pub(crate) use availability::{longest_silence, writes_go_on};
-pub(crate) use counting::counting_is_exact;
+pub(crate) use counting::{coordination_happened, counting_is_exact};
 pub(crate) use order::revisions_follow_time;
 pub(crate) use promises::promises_are_kept;
 pub(crate) use streams::stream_is_history;

@@ -49,21 +49,22 @@ impl Count {
 pub(super) struct Locker {
     client: Client,
     random: StdRng,
-    counts: Vec<Count>,
-    /// Writes that were refused because the lock was lost.
-    fenced: usize,
+    remembered: Counts,
 }
 
 /// What a locker remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) counts: Vec<Count>,
+    /// Writes that were refused because the lock was lost.
     pub(crate) fenced: usize,
+    /// How many times the lock was had.
+    pub(crate) held: usize,
 }
 
 impl Locker {
     pub(super) fn new(client: Client, seed: u64) -> Self {
-        Self { client, random: StdRng::seed_from_u64(seed), counts: Vec::new(), fenced: 0 }
+        Self { client, random: StdRng::seed_from_u64(seed), remembered: Counts::default() }
     }
 
     /// Counts until it is told to stop.
@@ -74,6 +75,7 @@ impl Locker {
                 _ = stopped.wait_for(|stop| *stop) => break,
             };
             if let Ok(guard) = held {
+                self.remembered.held += 1;
                 self.count(guard).await;
             }
             let pause = self.random.random_range(Duration::ZERO..PAUSE_MAX);
@@ -81,7 +83,7 @@ impl Locker {
                 break;
             }
         }
-        Counts { counts: self.counts, fenced: self.fenced }
+        self.remembered
     }
 
     async fn lock(&self) -> Result<(LockGuard, konsul_client::HeldLease), konsul_client::Error> {
@@ -106,14 +108,14 @@ impl Locker {
             match written {
                 Ok(_) => {
                     count.known = true;
-                    self.counts.push(count);
+                    self.remembered.counts.push(count);
                 }
                 Err(error) if error.reason() == Some("LOCK_NOT_HELD") => {
-                    self.fenced += 1;
+                    self.remembered.fenced += 1;
                     return;
                 }
                 Err(_) => {
-                    self.counts.push(count);
+                    self.remembered.counts.push(count);
                     return;
                 }
             }

@@ -164,9 +164,10 @@ impl Workload {
     pub(crate) async fn coordination(&mut self, cluster: &Cluster, limit: Duration) -> Result<Coordination> {
         let mut told = Coordination { leaders: self.leaders.clone(), ..Coordination::default() };
         while let Some(locker) = self.lockers.join_next().await {
-            let Counts { counts, fenced } = locker.context("a locker of the rig failed")?;
+            let Counts { counts, fenced, held } = locker.context("a locker of the rig failed")?;
             told.counts.counts.extend(counts);
             told.counts.fenced += fenced;
+            told.counts.held += held;
         }
         while let Some(tenant) = self.tenants.join_next().await {
             told.tenancies.extend(tenant.context("a tenant of the rig failed")?);

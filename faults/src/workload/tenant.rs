@@ -46,8 +46,11 @@ impl Tenant {
     /// Makes leases until it is told to stop; those whose keys were certainly written.
     pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Vec<Tenancy> {
         let mut tenancies = Vec::new();
+        // A key for each attempt: one whose put got no answer may be written still, under its own lease.
+        let mut attempt = 0;
         while !*stopped.borrow_and_update() {
-            let key = format!("{TENANTS}{}/{:06}", self.via, tenancies.len());
+            attempt += 1;
+            let key = format!("{TENANTS}{}/{attempt:06}", self.via);
             match self.live(key).await {
                 Some(tenancy) => tenancies.push(tenancy),
                 None => tokio::time::sleep(Duration::from_millis(100)).await,
