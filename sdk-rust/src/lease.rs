@@ -252,11 +252,11 @@ impl HeldLease {
             return;
         }
         self.inner.giving_up.send_modify(|claims| *claims += 1);
-        let (lease, call) = (self.clone(), call());
+        let (given_up, call) = (GivingUp(self.clone()), call());
         runtime.spawn(async move {
             // What can't be given up ends with the lease.
             drop(call.await);
-            lease.inner.giving_up.send_modify(|claims| *claims -= 1);
+            drop(given_up);
         });
     }
 
@@ -275,7 +275,11 @@ impl HeldLease {
             biased;
             result = call => result,
             () = self.lost() => {
-                let message = format!("lease {} was lost meanwhile", self.id());
+                let message = format!(
+                    "lease {} was lost meanwhile: it was ended, or no server could be reached for {:?}",
+                    self.id(),
+                    self.ttl()
+                );
                 Err(Error::Rpc(Box::new(Answer::local(Code::FailedPrecondition, message))))
             }
         }
@@ -306,6 +310,15 @@ impl Drop for Inner {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { leases.revoke(id).await });
         }
+    }
+}
+
+/// A claim that is being given up, or was, once this is dropped: also with the runtime that does it.
+struct GivingUp(HeldLease);
+
+impl Drop for GivingUp {
+    fn drop(&mut self) {
+        self.0.inner.giving_up.send_modify(|claims| *claims -= 1);
     }
 }
 

@@ -99,11 +99,13 @@ fn a_waiting_command_that_is_interrupted_leaves_the_line() {
     let server = Server::start();
     let mut holder = Going::start(&server, &["lock", "l", "--", "sh", "-c", "echo ready; exec sleep 60"]);
     holder.line();
-    let waiting = Going::start(&server, &["lock", "l", "--", "true"]);
-    wait_for_waiting(&server, "l", 1);
-    waiting.signal(Signal::INT);
-    assert_eq!(waiting.end(), (Some(130), String::new()));
-    wait_for_waiting(&server, "l", 0);
+    for (signal, code) in [(Signal::INT, 130), (Signal::HUP, 129)] {
+        let waiting = Going::start(&server, &["lock", "l", "--", "true"]);
+        wait_for_waiting(&server, "l", 1);
+        waiting.signal(signal);
+        assert_eq!(waiting.end(), (Some(code), String::new()));
+        wait_for_waiting(&server, "l", 0);
+    }
     holder.signal(Signal::TERM);
     holder.end();
 }
