@@ -154,6 +154,10 @@ impl Hub {
         let shard = Arc::new(Shard::new(runtime, self.revision(), self.limits.watch_shared_bytes));
         self.tasks.spawn(Arc::clone(&shard).run(Arc::downgrade(self)));
         shards.push(Arc::clone(&shard));
+        // A stream may have been let in before the stop and come here after it, when all shards there were have been woken.
+        if self.is_stopping() {
+            shard.wake();
+        }
         shard
     }
 

@@ -412,6 +412,29 @@ async fn what_a_new_watch_begins_with_is_linearizable_and_a_resumed_one_needs_no
 }
 
 #[tokio::test]
+async fn a_stream_that_was_let_in_before_the_stop_does_not_hold_it_up() {
+    let server = start().await;
+    let mut kv = server.kv().await;
+    // Its runtime has no watchers yet; it waits for the barrier when the stop comes.
+    server.consensus.hold(true);
+    let opening = tokio::spawn(async move { kv.watch(watching(vec![watch_key(1, "k")])).await });
+    soon(async {
+        while server.hub.stats().streams == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    server.readers.stop();
+    server.consensus.hold(false);
+    let refused = match soon(opening).await.unwrap() {
+        Ok(stream) => soon(stream.into_inner().message()).await.unwrap_err(),
+        Err(status) => status,
+    };
+    assert_eq!(refusal(&refused).reason, "SHUTTING_DOWN");
+    soon(server.hub.stopped()).await;
+}
+
+#[tokio::test]
 async fn a_stop_ends_streams_and_opens_no_more() {
     let server = start().await;
     let mut kv = server.kv().await;
