@@ -29,11 +29,23 @@ impl StateHash {
 
     /// The hash that a Progress carries.
     pub(crate) fn of(progress: &Progress) -> Self {
-        Self(u128::from(progress.hash_high) << 64 | u128::from(progress.hash_low))
+        Self::from_halves((progress.hash_high, progress.hash_low))
     }
 
     pub(crate) fn write_to(self, progress: &mut Progress) {
-        (progress.hash_high, progress.hash_low) = ((self.0 >> 64) as u64, self.0 as u64);
+        (progress.hash_high, progress.hash_low) = self.halves();
+    }
+
+    /// Its upper and its lower half.
+    #[must_use]
+    pub fn halves(self) -> (u64, u64) {
+        ((self.0 >> 64) as u64, self.0 as u64)
+    }
+
+    /// The hash of these halves.
+    #[must_use]
+    pub fn from_halves((high, low): (u64, u64)) -> Self {
+        Self(u128::from(high) << 64 | u128::from(low))
     }
 }
 

@@ -14,6 +14,7 @@
 //! - [`store`]: opening, reading handle ([`State`]) and the single writing handle ([`StateWriter`]).
 //! - [`view`]: reads, each in one short transaction.
 //! - [`mod@verify`]: checking all of a state against itself.
+//! - [`backup`]: what a state holds as bytes for a file, and those bytes taken apart again.
 //! - [`snapshot`]: copying the state out and putting one in its place.
 //! - `room`: space on the disk, allocated before it is written to.
 //! - [`propose`]: where the layers above meet consensus, and [`propose::Solo`], which needs none.
@@ -24,6 +25,7 @@ mod marker;
 mod room;
 mod tx;
 
+pub mod backup;
 pub mod batch;
 pub mod cluster;
 pub mod command;

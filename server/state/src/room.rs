@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::ops::Bound;
 
-use heed::RoTxn;
+use heed::{RoTxn, WithoutTls};
 use prost::Message;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
@@ -108,9 +108,13 @@ fn growth(store: &Store, payload: &Payload) -> Result<u64, StateError> {
                     bytes += lease_bytes(store, &due.namespace, due.id)?;
                 }
             }
-            // These touch a few small rows.
+            // These touch a few small rows, or those that they bring.
             Some(
-                Op::Compact(_)
+                Op::RestoreBegin(_)
+                | Op::RestoreRows(_)
+                | Op::RestoreCommit(_)
+                | Op::RestoreAbort(_)
+                | Op::Compact(_)
                 | Op::TrimHistory(_)
                 | Op::LeaseGrant(_)
                 | Op::LockAcquire(_)
@@ -125,10 +129,11 @@ fn growth(store: &Store, payload: &Payload) -> Result<u64, StateError> {
 /// What goes into history at the end of a lease.
 fn lease_bytes(store: &Store, namespace: &str, id: u64) -> Result<u64, StateError> {
     let txn = store.env.read_txn()?;
+    let tables = store.sides.present(&store.progress(&txn)?);
     let namespace = Namespace::trusted(namespace);
-    let load = bound::load(&store.tables, &txn, &namespace, LeaseId(id))?;
+    let load = bound::load(&tables, &txn, &namespace, LeaseId(id))?;
     let mut bytes = load.bytes + load.count * ROW_BYTES;
-    for (kind, name, _) in bound::claims(&store.tables, &txn, &namespace, LeaseId(id))? {
+    for (kind, name, _) in bound::claims(&tables, &txn, &namespace, LeaseId(id))? {
         let lock = LockId { namespace: namespace.clone(), kind, name: Key::trusted(&name) };
         bytes += line_bytes(store, &txn, &lock)?;
     }
@@ -136,8 +141,8 @@ fn lease_bytes(store: &Store, namespace: &str, id: u64) -> Result<u64, StateErro
 }
 
 /// What goes into history when all are granted a lock who wait for it.
-fn line_bytes(store: &Store, txn: &RoTxn<'_>, lock: &LockId) -> Result<u64, StateError> {
-    let found = lock::get(&store.tables, txn, lock)?.unwrap_or_default();
+fn line_bytes(store: &Store, txn: &RoTxn<'_, WithoutTls>, lock: &LockId) -> Result<u64, StateError> {
+    let found = lock::get(&store.sides.present(&store.progress(txn)?), txn, lock)?.unwrap_or_default();
     Ok(if found.waiting > 0 { found.value_bytes + found.waiting * ROW_BYTES } else { 0 })
 }
 
@@ -145,8 +150,9 @@ fn range_bytes(store: &Store, namespace: &str, range: &KvDeleteRange) -> Result<
     let span = range.span.clone().unwrap_or_default();
     let (from, to) = kv::row_bounds(&Namespace::trusted(namespace), &span);
     let txn = store.env.read_txn()?;
+    let tables = store.sides.present(&store.progress(&txn)?);
     let mut bytes = 0;
-    for row in store.tables.kv.range(&txn, &(Bound::Included(&from[..]), Bound::Excluded(&to[..])))? {
+    for row in tables.kv.range(&txn, &(Bound::Included(&from[..]), Bound::Excluded(&to[..])))? {
         let (row_key, row) = row?;
         bytes += (row_key.len() + row.len()) as u64;
         if bytes > MAX_RANGE_BYTES {

@@ -56,7 +56,7 @@ pub fn inspect(dir: &Path, map_bytes: usize) -> Result<SnapshotContent, StateErr
     };
     let store = Store::open(dir, &options)?;
     let txn = store.env.clone().static_read_txn()?;
-    let membership = meta::membership(&store.tables, &txn)?;
+    let membership = meta::membership(store.sides.common(), &txn)?;
     drop(txn);
     let view = View::begin(Arc::new(store))?;
     Ok(SnapshotContent { applied: view.applied(), revision: view.revision(), hash: view.hash(), membership })

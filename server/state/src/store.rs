@@ -14,10 +14,10 @@ use crate::batch::Batch;
 use crate::command::{CommandGroup, Outcome, Progress};
 use crate::error::StateError;
 use crate::hash::StateHash;
-use crate::ids::LogPosition;
+use crate::ids::{LogPosition, Revision};
 use crate::marker::{self, Marker};
 use crate::room::Room;
-use crate::tables::{self, Tables, meta};
+use crate::tables::{self, Sides, meta};
 use crate::tx::Rows;
 use crate::view::View;
 
@@ -93,7 +93,9 @@ pub enum Payload {
 pub struct Run {
     /// For each entry the outcomes of its Commands, in order; empty for other payloads.
     pub outcomes: Vec<Vec<Outcome>>,
-    /// What changed, one Batch a revision, in revision order.
+    /// The revision at which the whole state became another one, if it did: see [`crate::backup`].
+    pub restored: Option<Revision>,
+    /// What changed (after that), one Batch a revision, in revision order.
     pub batches: Vec<Arc<Batch>>,
     /// The hash of the state after each entry, with the entry's index.
     pub hashes: Vec<(u64, StateHash)>,
@@ -105,7 +107,7 @@ const BLOCK_BYTES: u64 = 512;
 /// One LMDB environment with its tables. Replaced as a whole when a snapshot is installed.
 pub(crate) struct Store {
     pub(crate) env: Env<WithoutTls>,
-    pub(crate) tables: Tables,
+    pub(crate) sides: Sides,
     pub(crate) dir: PathBuf,
     pub(crate) page_bytes: u64,
     seen: ArcSwap<Seen>,
@@ -191,9 +193,9 @@ impl Store {
             })?
             .commit()
             .ok_or_else(|| StateError::corrupt("meta", "the tables could not be opened"))?;
-        let tables = Tables::from(tables);
-        let page_bytes = page_bytes(&env, &tables)?;
-        Ok(Self { env, tables, dir: dir.to_owned(), page_bytes, seen: ArcSwap::default() })
+        let sides = Sides::from(tables);
+        let page_bytes = page_bytes(&env, &sides)?;
+        Ok(Self { env, sides, dir: dir.to_owned(), page_bytes, seen: ArcSwap::default() })
     }
 
     /// The progress as a transaction sees it; read and decoded once for all that see the same commit.
@@ -202,7 +204,7 @@ impl Store {
         if seen.commit == commit {
             return Ok(seen.progress);
         }
-        let progress = meta::progress(&self.tables, txn)?;
+        let progress = meta::progress(self.sides.common(), txn)?;
         if seen.commit < commit {
             self.seen.store(Arc::new(Seen { commit, progress }));
         }
@@ -210,9 +212,9 @@ impl Store {
     }
 }
 
-fn page_bytes(env: &Env<WithoutTls>, tables: &Tables) -> Result<u64, StateError> {
+fn page_bytes(env: &Env<WithoutTls>, sides: &Sides) -> Result<u64, StateError> {
     let txn = env.read_txn()?;
-    Ok(u64::from(tables.meta.stat(&txn)?.page_size))
+    Ok(u64::from(sides.common().meta.stat(&txn)?.page_size))
 }
 
 /// Opens an LMDB environment.
@@ -248,6 +250,14 @@ impl State {
     /// [`StateError`] when the store is broken.
     pub fn view(&self) -> Result<View, StateError> {
         View::begin(self.current.load_full())
+    }
+
+    /// Reads what a restore has put together so far, as it will be at a revision; `None` if it is not under way (any more).
+    ///
+    /// # Errors
+    /// [`StateError`] when the store is broken.
+    pub fn staged(&self, id: u64, revision: Revision) -> Result<Option<View>, StateError> {
+        Ok(self.view()?.into_staged(id, revision))
     }
 
     /// The position of the last applied entry; zeros for an empty or unreadable store.
@@ -299,7 +309,7 @@ impl StateWriter {
         let mut run = Run::default();
         for entry in entries {
             let index = entry.position.index;
-            let outcomes = apply::entry(&mut rows, entry, &mut run.batches)?;
+            let outcomes = apply::entry(&mut rows, entry, &mut run)?;
             run.outcomes.push(outcomes);
             run.hashes.push((index, rows.hash));
         }
@@ -314,7 +324,7 @@ impl StateWriter {
     pub fn membership(&self) -> Result<Option<(LogPosition, Bytes)>, StateError> {
         let store = self.state.store();
         let txn = store.env.read_txn()?;
-        meta::membership(&store.tables, &txn)
+        meta::membership(store.sides.common(), &txn)
     }
 
     /// The hash of the whole state.

@@ -16,11 +16,13 @@ use crate::ids::{LogPosition, Revision};
 use crate::store::Store;
 use crate::tables::chain::{Link, Position};
 use crate::tables::history::NewChange;
-use crate::tables::{self, ObjectTable, TableSpec, Tables, gone, history, meta};
+use crate::tables::{self, ObjectTable, Sides, TableSpec, Tables, gone, history, meta};
 
 /// The transaction of a run of entries, and the counters that are written back when it commits.
 pub(crate) struct Rows<'s> {
     pub(crate) txn: RwTxn<'s>,
+    pub(crate) sides: Sides,
+    /// Those of the present state.
     pub(crate) tables: Tables,
     pub(crate) progress: Progress,
     pub(crate) hash: StateHash,
@@ -38,9 +40,10 @@ struct Buffers {
 impl<'s> Rows<'s> {
     pub(crate) fn begin(store: &'s Store) -> Result<Self, StateError> {
         let txn = store.env.write_txn()?;
-        let progress = meta::progress(&store.tables, &txn)?;
+        let progress = meta::progress(store.sides.common(), &txn)?;
+        let (sides, tables) = (store.sides, store.sides.present(&progress));
         let hash = StateHash::of(&progress);
-        Ok(Self { txn, tables: store.tables, progress, hash, buffers: Buffers::default() })
+        Ok(Self { txn, sides, tables, progress, hash, buffers: Buffers::default() })
     }
 
     /// Moves on to the next log entry.
@@ -184,7 +187,7 @@ impl<'r, 's> Tx<'r, 's> {
         record: Option<&T::Record>,
     ) -> Result<Link, StateError> {
         let at = Position { revision: self.revision, place: self.changes.len() as u32 };
-        let Rows { tables, txn, progress, hash, buffers: Buffers { row_key, row, .. } } = &mut *self.rows;
+        let Rows { tables, txn, progress, hash, buffers: Buffers { row_key, row, .. }, .. } = &mut *self.rows;
         let (db, number) = (T::db(tables), T::SPEC.number);
         let gone = match last {
             None => gone::get(tables, txn, number, row_key)?,
@@ -217,7 +220,8 @@ impl<'r, 's> Tx<'r, 's> {
         before: Option<&[u8]>,
         is_there: bool,
     ) -> Result<(), StateError> {
-        let Rows { tables, txn, progress, hash, buffers: Buffers { row_key, row, change } } = &mut *self.rows;
+        let Rows { tables, txn, progress, hash, buffers: Buffers { row_key, row, change }, .. } =
+            &mut *self.rows;
         let after = if is_there { Some(Link::split(row)?.1) } else { None };
         let new = NewChange { table: table.number, key: row_key, before, after, time_ms: progress.time_ms };
         change.clear();

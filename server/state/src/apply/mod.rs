@@ -1,11 +1,8 @@
 //! Applying: one file a kind of Command, and here what is common to all: format, state time, idempotency.
 
-use std::sync::Arc;
-
-use crate::batch::Batch;
 use crate::command::{self, Command, Outcome, Refusal, UnknownFormat, command::Op, outcome, refusal};
 use crate::error::StateError;
-use crate::store::{Entry, Payload};
+use crate::store::{Entry, Payload, Run};
 use crate::tables::idempotency::{self, Seen};
 use crate::tables::meta;
 use crate::tx::{Rows, Tx};
@@ -14,17 +11,14 @@ mod compact;
 mod kv;
 mod lease;
 mod lock;
+mod restore;
 
 /// The most that one Command moves steady time: a proposer's clock that jumps an hour ahead must not make an hour pass for
 /// what has to be remembered.
 const MAX_STEP_MS: u64 = 1_000;
 
 /// Applies one log entry.
-pub(crate) fn entry(
-    rows: &mut Rows<'_>,
-    entry: Entry,
-    batches: &mut Vec<Arc<Batch>>,
-) -> Result<Vec<Outcome>, StateError> {
+pub(crate) fn entry(rows: &mut Rows<'_>, entry: Entry, run: &mut Run) -> Result<Vec<Outcome>, StateError> {
     rows.advance(entry.position)?;
     match entry.payload {
         Payload::Blank => Ok(Vec::new()),
@@ -33,7 +27,7 @@ pub(crate) fn entry(
             Ok(Vec::new())
         }
         Payload::Commands(group) => {
-            group.commands.into_iter().map(|command| apply(rows, command, batches)).collect()
+            group.commands.into_iter().map(|command| apply(rows, command, run)).collect()
         }
     }
 }
@@ -55,7 +49,15 @@ impl Entry {
                 | Op::LockSetValue(_),
             )
             | None => true,
-            Some(Op::TrimHistory(_) | Op::LeaseRevoke(_) | Op::LeaseExpire(_)) => false,
+            Some(
+                Op::TrimHistory(_)
+                | Op::LeaseRevoke(_)
+                | Op::LeaseExpire(_)
+                | Op::RestoreBegin(_)
+                | Op::RestoreRows(_)
+                | Op::RestoreCommit(_)
+                | Op::RestoreAbort(_),
+            ) => false,
         };
         match &self.payload {
             Payload::Commands(group) => group.commands.iter().all(is_brief),
@@ -64,11 +66,7 @@ impl Entry {
     }
 }
 
-fn apply(
-    rows: &mut Rows<'_>,
-    command: Command,
-    batches: &mut Vec<Arc<Batch>>,
-) -> Result<Outcome, StateError> {
+fn apply(rows: &mut Rows<'_>, command: Command, run: &mut Run) -> Result<Outcome, StateError> {
     let passed_ms = command.time_ms.saturating_sub(rows.progress.time_ms);
     rows.progress.time_ms += passed_ms;
     rows.progress.steady_ms += passed_ms.min(MAX_STEP_MS);
@@ -90,7 +88,7 @@ fn apply(
             }
         },
     };
-    let outcome = carry_out(rows, command.op, command.random, batches)?;
+    let outcome = carry_out(rows, command.op, command.random, run)?;
     if let Some(ticket) = ticket
         && idempotency::is_memorable(&outcome)
     {
@@ -100,12 +98,7 @@ fn apply(
 }
 
 /// The one switch over kinds of Commands.
-fn carry_out(
-    rows: &mut Rows<'_>,
-    op: Option<Op>,
-    random: u64,
-    batches: &mut Vec<Arc<Batch>>,
-) -> Result<Outcome, StateError> {
+fn carry_out(rows: &mut Rows<'_>, op: Option<Op>, random: u64, run: &mut Run) -> Result<Outcome, StateError> {
     use outcome::Result::{Kv, Lease, Lock};
     let mut tx = Tx::begin(rows, random);
     let result = match op {
@@ -120,11 +113,15 @@ fn carry_out(
         Some(Op::LockSetValue(set)) => lock::set_value(&mut tx, set)?.map(Lock),
         Some(Op::Compact(compact)) => return compact::compact(rows, &compact),
         Some(Op::TrimHistory(trim)) => return compact::trim(rows, &trim),
+        Some(Op::RestoreBegin(begin)) => return restore::begin(rows, &begin),
+        Some(Op::RestoreRows(part)) => return restore::add(rows, part),
+        Some(Op::RestoreCommit(commit)) => return restore::commit(rows, &commit, run),
+        Some(Op::RestoreAbort(abort)) => return restore::abort(rows, &abort),
         None => Err(refusal::Reason::UnknownFormat(UnknownFormat { format: command::FORMAT })),
     };
     match result {
         Ok(result) => {
-            batches.extend(tx.finish());
+            run.batches.extend(tx.finish());
             Ok(Outcome { revision: rows.revision().0, result: Some(result) })
         }
         Err(reason) => Ok(refused(rows, reason)),

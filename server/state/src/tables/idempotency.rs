@@ -9,10 +9,11 @@
 //! Invariants: the tables have one row for each row of the other; sequences are dense.
 
 use bytes::Bytes;
+use heed::RwTxn;
 use prost::Message;
 
-use super::{TableSpec, kv::END};
-use crate::command::{Command, IdempotencyRecord, Outcome, refusal};
+use super::{TableSpec, Tables, kv::END};
+use crate::command::{Command, IdempotencyRecord, Outcome, Staged, refusal};
 use crate::error::StateError;
 use crate::tx::Rows;
 use xxhash_rust::xxh3::xxh3_64;
@@ -126,6 +127,30 @@ fn forget(rows: &mut Rows<'_>, row_key: &[u8]) -> Result<(), StateError> {
     let sequence = decode(row)?.sequence;
     rows.tables.idempotency_by_age.delete(&mut rows.txn, &sequence.to_be_bytes())?;
     rows.tables.idempotency.delete(&mut rows.txn, row_key)?;
+    Ok(())
+}
+
+/// Checks a row of a state that is to be restored.
+pub(crate) fn check_row(key: &[u8], row: &[u8]) -> Result<(), StateError> {
+    let record = decode(row)?;
+    if !key.contains(&END) || record.sequence == 0 || Outcome::decode(record.outcome).is_err() {
+        return Err(StateError::corrupt(TABLE.name, "a row is malformed"));
+    }
+    Ok(())
+}
+
+/// Enters a restored row into the queue of expiry.
+pub(crate) fn restore(
+    tables: &Tables,
+    txn: &mut RwTxn<'_>,
+    key: &[u8],
+    row: &[u8],
+    staged: &mut Staged,
+) -> Result<(), StateError> {
+    let sequence = decode(row)?.sequence;
+    tables.idempotency_by_age.put(txn, &sequence.to_be_bytes(), key)?;
+    staged.idempotency_sequence = staged.idempotency_sequence.max(sequence);
+    staged.idempotency_bytes += (key.len() + row.len()) as u64;
     Ok(())
 }
 

@@ -3,12 +3,16 @@
 //! An *object table* holds what users see; `Tx` records a Change for every row of it that changes, and
 //! readers can follow it; each row of one begins with the [`chain::Link`] of its last change. The others are
 //! bookkeeping of the store itself. Numbers are never reused.
+//!
+//! Of most tables there are two, because a state that is restored is put together beside the present one and then
+//! takes its place at once: [`Sides`].
 
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
 use heed::{Database, DatabaseOpener, RwTxn, WithoutTls};
 
-use crate::batch::Change;
+use crate::batch::{Change, ClaimChange, KvChange};
+use crate::command::{Progress, Staged};
 use crate::error::StateError;
 
 pub mod bound;
@@ -45,6 +49,22 @@ pub const ALL: [TableSpec; 10] = [
     claim::TABLE,
 ];
 
+/// The tables that a restored state takes the place of; the others are of the store, not of what it holds. Of each there is
+/// a second one, of the same number, named with [`SECOND`].
+const TWICE: [TableSpec; 7] = [
+    kv::TABLE,
+    idempotency::TABLE,
+    idempotency::BY_AGE,
+    lease::TABLE,
+    bound::TABLE,
+    lock::TABLE,
+    claim::TABLE,
+];
+const SECOND: &str = "-2";
+
+/// All LMDB databases.
+pub(crate) const DATABASES: usize = ALL.len() + TWICE.len();
+
 /// Room for tables to come, fixed because LMDB wants to know when it is opened.
 pub(crate) const MAX_TABLES: u32 = 64;
 
@@ -66,19 +86,65 @@ pub(crate) struct Tables {
     pub(crate) claim: Db,
 }
 
-impl From<[Db; ALL.len()]> for Tables {
-    fn from(all: [Db; ALL.len()]) -> Self {
-        let [meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim] = all;
-        Self { meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim }
+/// The two sets of tables: the present state is in one of them, and in the other what is being restored, or nothing. Which
+/// is which says `Progress.side`. Tables that are there once are in both.
+#[derive(Clone, Copy)]
+pub(crate) struct Sides([Tables; 2]);
+
+impl From<[Db; DATABASES]> for Sides {
+    fn from(all: [Db; DATABASES]) -> Self {
+        let [first @ .., kv, idempotency, idempotency_by_age, lease, bound, lock, claim] = all;
+        let [meta, _, history, gone, ..] = first;
+        let second =
+            Tables { meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim };
+        let [meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim] = first;
+        let first =
+            Tables { meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim };
+        Self([first, second])
+    }
+}
+
+impl Sides {
+    /// The tables that are there once, `meta` above all.
+    pub(crate) fn common(&self) -> &Tables {
+        &self.0[0]
+    }
+
+    /// The tables of the present state.
+    pub(crate) fn present(&self, progress: &Progress) -> Tables {
+        self.0[usize::from(progress.side != 0)]
+    }
+
+    /// The other ones.
+    pub(crate) fn staged(&self, progress: &Progress) -> Tables {
+        self.0[usize::from(progress.side == 0)]
+    }
+
+    /// Every table once.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Db> {
+        let [first, second] = self.0;
+        let Tables { meta, history, gone, .. } = first;
+        [meta, history, gone].into_iter().chain(first.of_a_side()).chain(second.of_a_side())
     }
 }
 
 impl Tables {
-    /// All of them, in the order of [`ALL`].
-    pub(crate) fn all(&self) -> [Db; ALL.len()] {
-        let Self { meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim } =
-            *self;
-        [meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim]
+    /// The tables of which there are two, in the order of [`TWICE`].
+    pub(crate) fn of_a_side(&self) -> [Db; TWICE.len()] {
+        let Self { kv, idempotency, idempotency_by_age, lease, bound, lock, claim, .. } = *self;
+        [kv, idempotency, idempotency_by_age, lease, bound, lock, claim]
+    }
+
+    /// The tables whose rows are backed up, in the order of their numbers. The others are derived from them.
+    pub(crate) fn backed_up(&self) -> [(TableSpec, Db); 5] {
+        let Self { kv, idempotency, lease, lock, claim, .. } = *self;
+        [
+            (kv::TABLE, kv),
+            (idempotency::TABLE, idempotency),
+            (lease::TABLE, lease),
+            (lock::TABLE, lock),
+            (claim::TABLE, claim),
+        ]
     }
 }
 
@@ -114,17 +180,20 @@ pub(crate) trait ObjectTable {
 pub(crate) fn create<'e>(
     opener: &DatabaseOpener<'e, WithoutTls>,
     txn: &mut RwTxn<'e>,
-) -> Result<[Database<'e, Raw, Raw>; ALL.len()], StateError> {
-    let mut made = Vec::with_capacity(ALL.len());
+) -> Result<[Database<'e, Raw, Raw>; DATABASES], StateError> {
+    let mut made = Vec::with_capacity(DATABASES);
     for table in ALL {
         made.push(opener.create_database::<Raw, Raw>(txn, Some(table.name))?);
+    }
+    for table in TWICE {
+        made.push(opener.create_database::<Raw, Raw>(txn, Some(&format!("{}{SECOND}", table.name)))?);
     }
     made.try_into().map_err(|_| StateError::corrupt("meta", "the list of tables is not whole"))
 }
 
 /// Refuses a store of another format, and stamps a new one.
 pub(crate) fn check_format<'e>(
-    [meta, ..]: &[Database<'e, Raw, Raw>; ALL.len()],
+    [meta, ..]: &[Database<'e, Raw, Raw>; DATABASES],
     txn: &mut RwTxn<'e>,
 ) -> Result<(), StateError> {
     meta::check_format(meta, txn)
@@ -150,6 +219,54 @@ pub(crate) fn decode_change(
         unknown => {
             Err(StateError::corrupt(history::TABLE.name, format!("a change is of unknown table {unknown}")))
         }
+    }
+}
+
+/// Checks a row of a state that is to be restored, and says where it belongs.
+///
+/// # Errors
+/// [`StateError::Corrupt`] for a row that its table can't read.
+pub(crate) fn check_row(tables: &Tables, table: u32, key: &[u8], row: &[u8]) -> Result<Db, StateError> {
+    match table {
+        n if n == u32::from(idempotency::TABLE.number) => idempotency::check_row(key, row)?,
+        _ => {
+            let record = Bytes::copy_from_slice(chain::Link::split(row)?.1);
+            // Tells the objects' tables from the others, and reads the key and the record.
+            decode_change(table, key, None, Some(record))?;
+        }
+    }
+    Ok(match table {
+        n if n == u32::from(kv::TABLE.number) => tables.kv,
+        n if n == u32::from(lease::TABLE.number) => tables.lease,
+        n if n == u32::from(lock::TABLE.number) => tables.lock,
+        n if n == u32::from(claim::TABLE.number) => tables.claim,
+        _ => tables.idempotency,
+    })
+}
+
+/// Adds a row that was checked, and what is derived from it.
+pub(crate) fn restore(
+    tables: &Tables,
+    txn: &mut RwTxn<'_>,
+    table: u32,
+    key: &[u8],
+    row: &[u8],
+    staged: &mut Staged,
+) -> Result<(), StateError> {
+    check_row(tables, table, key, row)?.put(txn, key, row)?;
+    if table == u32::from(idempotency::TABLE.number) {
+        return idempotency::restore(tables, txn, key, row, staged);
+    }
+    let record = Bytes::copy_from_slice(chain::Link::split(row)?.1);
+    match decode_change(table, key, None, Some(record))? {
+        Change::Kv(KvChange { namespace, key, after, .. }) => {
+            kv::Kv::reindex(tables, txn, &(namespace, key), None, after.as_ref())
+        }
+        Change::Claim(ClaimChange { lock, token, after, .. }) => {
+            claim::Claim::reindex(tables, txn, &(lock, token), None, after.as_ref())
+        }
+        // Nothing is derived from these.
+        Change::Lease(_) | Change::Lock(_) => Ok(()),
     }
 }
 

@@ -116,7 +116,7 @@ impl View {
                 page.more = true;
                 break;
             }
-            let change = history::change(&self.store.tables, &self.txn, link.at)?;
+            let change = history::change(&self.tables, &self.txn, link.at)?;
             let record: Option<KvRecord> =
                 change.after.map(|row| tables::decode(kv::TABLE, row)).transpose()?;
             bytes += record.as_ref().map_or(0, |r| r.value.len()) + change.key.len();

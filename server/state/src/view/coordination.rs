@@ -47,7 +47,7 @@ impl View {
     /// # Errors
     /// [`StateError`] when the store is broken.
     pub fn lease_load(&self, namespace: &Namespace, id: LeaseId) -> Result<Load, StateError> {
-        bound::load(&self.store.tables, &self.txn, namespace, id)
+        bound::load(&self.tables, &self.txn, namespace, id)
     }
 
     /// How many claims on locks are made under a lease.
@@ -55,7 +55,7 @@ impl View {
     /// # Errors
     /// [`StateError`] when the store is broken.
     pub fn lease_claims(&self, namespace: &Namespace, id: LeaseId) -> Result<u64, StateError> {
-        Ok(bound::claims(&self.store.tables, &self.txn, namespace, id)?.len() as u64)
+        Ok(bound::claims(&self.tables, &self.txn, namespace, id)?.len() as u64)
     }
 
     /// The first keys that are bound to a lease, in order, at most `most`.
@@ -68,7 +68,7 @@ impl View {
         id: LeaseId,
         most: usize,
     ) -> Result<Vec<String>, StateError> {
-        bound::keys(&self.store.tables, &self.txn, namespace, id, most)
+        bound::keys(&self.tables, &self.txn, namespace, id, most)
     }
 
     /// The leases of a namespace, or of all, after one of them, in order, at most `most`.
@@ -82,7 +82,7 @@ impl View {
         most: usize,
     ) -> Result<Vec<LeaseHeld>, StateError> {
         let after = after.map(|(namespace, id)| encoded::<lease::Lease>(&(namespace.clone(), id)));
-        let rows = self.rows(self.store.tables.lease, lease::TABLE, within, &[], after, most)?;
+        let rows = self.rows(self.tables.lease, lease::TABLE, within, &[], after, most)?;
         let parse = |(row_key, record): (Vec<u8>, LeaseRecord)| {
             let (namespace, id) = lease::parse_row_key(&row_key)?;
             Ok(LeaseHeld { namespace, id, record })
@@ -112,7 +112,7 @@ impl View {
         let after = after.map(encoded::<lock::Lock>);
         let kind = within.map(|(_, kind)| kind as u8);
         let namespace = within.map(|(namespace, _)| namespace);
-        let rows = self.rows(self.store.tables.lock, lock::TABLE, namespace, kind.as_slice(), after, most)?;
+        let rows = self.rows(self.tables.lock, lock::TABLE, namespace, kind.as_slice(), after, most)?;
         let parse = |(row_key, record): (Vec<u8>, LockRecord)| {
             Ok(LockHeld { lock: lock::parse_row_key(&row_key)?, record })
         };
@@ -130,7 +130,7 @@ impl View {
         after: u64,
         most: usize,
     ) -> Result<Vec<(u64, ClaimRecord)>, StateError> {
-        claim::after(&self.store.tables, &self.txn, lock, after, most)
+        claim::after(&self.tables, &self.txn, lock, after, most)
     }
 
     /// The claim that a lease has on a lock, with its token.
@@ -139,14 +139,14 @@ impl View {
     /// [`StateError`] when the store is broken.
     pub fn claim_of(&self, lock: &LockId, lease: LeaseId) -> Result<Option<(u64, ClaimRecord)>, StateError> {
         let name = (lock.kind, lock.name.as_str());
-        let Some(token) = bound::token(&self.store.tables, &self.txn, &lock.namespace, lease, name)? else {
+        let Some(token) = bound::token(&self.tables, &self.txn, &lock.namespace, lease, name)? else {
             return Ok(None);
         };
         Ok(self.record::<claim::Claim>(&(lock.clone(), token))?.map(|claim| (token, claim)))
     }
 
     fn record<T: ObjectTable>(&self, key: &T::Key) -> Result<Option<T::Record>, StateError> {
-        let Some(row) = T::db(&self.store.tables).get(&self.txn, &encoded::<T>(key))? else {
+        let Some(row) = T::db(&self.tables).get(&self.txn, &encoded::<T>(key))? else {
             return Ok(None);
         };
         decode(T::SPEC, Bytes::copy_from_slice(Link::split(row)?.1)).map(Some)

@@ -1,7 +1,9 @@
 //! Reads of the state. A [`View`] is one LMDB read transaction: consistent, cheap to open, and to be dropped
 //! after a page, because pages that it sees can't be reused.
 
+use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use heed::{RoTxn, WithoutTls};
@@ -32,6 +34,8 @@ pub struct View {
     store: Arc<Store>,
     txn: RoTxn<'static, WithoutTls>,
     progress: Progress,
+    /// Those of the state that is looked at.
+    tables: Tables,
 }
 
 /// Where the chain of a row's changes begins, and the row's present record, if it is there.
@@ -61,7 +65,8 @@ impl View {
     pub(crate) fn begin(store: Arc<Store>) -> Result<Self, StateError> {
         let txn = store.env.clone().static_read_txn()?;
         let progress = store.progress(&txn)?;
-        Ok(Self { store, txn, progress })
+        let tables = store.sides.present(&progress);
+        Ok(Self { store, txn, progress, tables })
     }
 
     /// The store's revision.
@@ -107,7 +112,7 @@ impl View {
     /// # Errors
     /// [`StateError`] when the store is broken.
     pub fn entries(&self) -> Result<u64, StateError> {
-        Ok(self.store.tables.kv.len(&self.txn)?)
+        Ok(self.tables.kv.len(&self.txn)?)
     }
 
     /// Number of outcomes remembered for idempotency keys.
@@ -115,7 +120,7 @@ impl View {
     /// # Errors
     /// [`StateError`] when the store is broken.
     pub fn outcomes(&self) -> Result<u64, StateError> {
-        Ok(self.store.tables.idempotency.len(&self.txn)?)
+        Ok(self.tables.idempotency.len(&self.txn)?)
     }
 
     /// Whether the outcome of a caller's Command with this idempotency key is remembered, so that a retry adds
@@ -125,7 +130,7 @@ impl View {
     /// [`StateError`] when the store is broken.
     pub fn remembers(&self, caller: &str, idempotency_key: &str) -> Result<bool, StateError> {
         let row_key = idempotency::row_key(caller, idempotency_key);
-        Ok(self.store.tables.idempotency.get(&self.txn, &row_key)?.is_some())
+        Ok(self.tables.idempotency.get(&self.txn, &row_key)?.is_some())
     }
 
     /// Bytes of the state's file that hold data.
@@ -134,7 +139,7 @@ impl View {
     /// [`StateError`] when the store is broken.
     pub fn used_bytes(&self) -> Result<u64, StateError> {
         let mut bytes = 0;
-        for db in self.store.tables.all() {
+        for db in self.store.sides.all() {
             let stat = db.stat(&self.txn)?;
             let pages = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
             bytes += (pages * stat.page_size as usize) as u64;
@@ -147,13 +152,67 @@ impl View {
         self.progress.idempotency_bytes
     }
 
+    /// The same store's other state, as it will be when it is restored at a revision, if it is put together by this restore.
+    pub(crate) fn into_staged(mut self, id: u64, revision: Revision) -> Option<Self> {
+        let staged = self.progress.staged.filter(|staged| staged.id == id)?;
+        self.tables = self.staged_tables();
+        let progress = &mut self.progress;
+        (progress.revision, progress.compact_revision) = (revision.0, revision.0);
+        (progress.hash_high, progress.hash_low) = (staged.hash_high, staged.hash_low);
+        (progress.history_bytes, progress.idempotency_bytes) = (0, staged.idempotency_bytes);
+        Some(self)
+    }
+
+    /// How many rows of another state are put together, and their hash.
+    pub(crate) fn staged_sum(&self) -> (u64, StateHash) {
+        let staged = self.progress.staged.unwrap_or_default();
+        (staged.rows, StateHash::from_halves((staged.hash_high, staged.hash_low)))
+    }
+
+    pub(crate) fn staged_tables(&self) -> Tables {
+        self.store.sides.staged(&self.progress)
+    }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The revision at which the whole state last became another one; 0 if it never did.
+    #[must_use]
+    pub fn restored_revision(&self) -> Revision {
+        Revision(self.progress.restored_revision)
+    }
+
+    /// The restore that is under way, and for how much steady time nothing came in.
+    #[must_use]
+    pub fn restoring(&self) -> Option<(u64, Duration)> {
+        let staged = self.progress.staged?;
+        Some((staged.id, Duration::from_millis(self.progress.steady_ms.saturating_sub(staged.steady_ms))))
+    }
+
     pub(crate) fn tables(&self) -> &Tables {
-        &self.store.tables
+        &self.tables
     }
 
     /// All rows of a table, as they are.
     pub(crate) fn raw(&self, db: Db) -> Result<impl Iterator<Item = RawRow<'_>>, StateError> {
         Ok(db.iter(&self.txn)?)
+    }
+
+    /// The rows of a table from a key on, as they are.
+    pub(crate) fn raw_from(
+        &self,
+        db: Db,
+        from: Bound<&[u8]>,
+    ) -> Result<impl Iterator<Item = RawRow<'_>>, StateError> {
+        Ok(db.range(&self.txn, &(from, Bound::Unbounded))?)
+    }
+
+    /// How many KV entries, leases, locks and remembered outcomes there are.
+    pub(crate) fn counts(&self) -> Result<(u64, u64, u64, u64), StateError> {
+        let Tables { kv, lease, lock, idempotency, .. } = self.tables;
+        let len = |db: Db| db.len(&self.txn);
+        Ok((len(kv)?, len(lease)?, len(lock)?, len(idempotency)?))
     }
 
     /// A row of a table, as it is.
@@ -163,12 +222,12 @@ impl View {
 
     /// The change at a position.
     pub(crate) fn change(&self, at: Position) -> Result<ChangeRecord, StateError> {
-        history::change(&self.store.tables, &self.txn, at)
+        history::change(&self.tables, &self.txn, at)
     }
 
     /// The last change of a row that is not there.
     pub(crate) fn gone(&self, table: TableSpec, row_key: &[u8]) -> Result<Option<Link>, StateError> {
-        gone::get(&self.store.tables, &self.txn, table.number, row_key)
+        gone::get(&self.tables, &self.txn, table.number, row_key)
     }
 
     /// Reads an entry, now or as it was at a past revision.
@@ -207,7 +266,7 @@ impl View {
 
     /// The last change of a `kv` row, and its record; `None` if it is not there and its changes are trimmed.
     pub(crate) fn head(&self, row_key: &[u8]) -> Result<Option<Head<'_>>, StateError> {
-        let tables = &self.store.tables;
+        let tables = &self.tables;
         if let Some(row) = tables.kv.get(&self.txn, row_key)? {
             return Ok(Some(Head::present(row)?));
         }
@@ -222,11 +281,11 @@ impl View {
         at: Revision,
     ) -> Result<Option<ChangeRecord>, StateError> {
         let found = head.link.first_after(at, |at| self.link(at))?;
-        found.map(|link| history::change(&self.store.tables, &self.txn, link.at)).transpose()
+        found.map(|link| history::change(&self.tables, &self.txn, link.at)).transpose()
     }
 
     pub(crate) fn link(&self, at: Position) -> Result<Link, StateError> {
-        history::link(&self.store.tables, &self.txn, at)
+        history::link(&self.tables, &self.txn, at)
     }
 
     /// The Batches from a revision on, whole ones, until about `max_bytes` are reached: at least one, if there is
@@ -238,7 +297,7 @@ impl View {
         if from <= self.compact_revision() {
             return Err(ReadError::Compacted { revision: from, compact_revision: self.compact_revision() });
         }
-        Ok(changes::batches(&self.store.tables, &self.txn, from, max_bytes)?)
+        Ok(changes::batches(&self.tables, &self.txn, from, max_bytes)?)
     }
 
     /// The greatest revision whose changes were committed at or before a state time; the compacted revision
@@ -252,7 +311,7 @@ impl View {
         while low < high {
             let middle = low + (high - low).div_ceil(2);
             let at = Position { revision: Revision(middle), place: 0 };
-            let change = history::change(&self.store.tables, &self.txn, at)?;
+            let change = history::change(&self.tables, &self.txn, at)?;
             match change.time_ms <= time_ms {
                 true => low = middle,
                 false => high = middle - 1,

@@ -83,7 +83,7 @@ impl View {
         direction: Direction,
         visit: &mut Visit<'_>,
     ) -> Result<Step, StateError> {
-        let db = self.store.tables.kv;
+        let db = self.tables.kv;
         let range = bounds.clone();
         match direction {
             Direction::Ascending => drive(db.range(&self.txn, &range.as_range())?, bounds, visit),
@@ -98,7 +98,7 @@ impl View {
         at: Revision,
         visit: &mut Visit<'_>,
     ) -> Result<Step, StateError> {
-        let (kv, gone) = (self.store.tables.kv, self.store.tables.gone);
+        let (kv, gone) = (self.tables.kv, self.tables.gone);
         let range = bounds.clone();
         let gone_range = Bounds {
             from: gone::row_key(kv::TABLE.number, &bounds.from),

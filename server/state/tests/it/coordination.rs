@@ -42,7 +42,7 @@ struct Line {
 }
 
 #[derive(Default)]
-struct Model {
+pub struct Model {
     /// Create revision, and whether a key has it to itself.
     leases: BTreeMap<u64, (u64, bool)>,
     keys: BTreeMap<String, u64>,
@@ -176,6 +176,14 @@ fn random_commands_do_as_the_model() {
     }
     assert_eq!(f.state.view().unwrap().verify().unwrap(), []);
     assert!(grants > 100 && handovers > 10, "{grants} grants, {handovers} hand-overs");
+}
+
+/// Random Commands, and what the state must be after each.
+pub fn run_random(rng: &mut StdRng, f: &mut Fixture, model: &mut Model, steps: usize) {
+    for _ in 0..steps {
+        step(rng, f, model);
+    }
+    compare(f, model);
 }
 
 fn step(rng: &mut StdRng, f: &mut Fixture, model: &mut Model) {

@@ -9,6 +9,7 @@ mod history;
 mod idempotency;
 mod model;
 mod opening;
+mod restore;
 mod snapshot;
 mod txn;
 mod verify;

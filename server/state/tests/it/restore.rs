@@ -1,0 +1,253 @@
+//! Backups, and states that are put in the place of another one through the log.
+
+use konsul_state::backup::{BackupError, Maker, Part, Reader, Source};
+use konsul_state::command::{
+    BackupHeader, BackupTrailer, LeaseGrant, RestoreAbort, RestoreBegin, RestoreCommit, RestoreRows, Row,
+    command::Op, refusal::Reason,
+};
+use konsul_state::{Key, Outcome, ReadError, Revision, StateHash};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::coordination::{Model, run_random};
+use crate::fixture::{Fixture, kv_txn, ns, put, refused};
+use crate::model::seed;
+
+const ID: u64 = 7;
+
+fn back_up(f: &Fixture) -> Vec<u8> {
+    let maker = Maker { cluster_id: "one".into(), version: "test".into(), created_ms: 1 };
+    let mut source = Source::new(f.state.view().unwrap(), maker).unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = source.next_piece().unwrap() {
+        bytes.extend_from_slice(&piece);
+    }
+    bytes
+}
+
+fn read(bytes: &[u8]) -> Result<(BackupHeader, Vec<Vec<Row>>, BackupTrailer), BackupError> {
+    let mut reader = Reader::default();
+    let (mut header, mut rows, mut trailer) = (None, Vec::new(), None);
+    // In pieces of an odd size, as a network may cut them.
+    for piece in bytes.chunks(1_021) {
+        reader.push(piece);
+        while let Some(part) = reader.next_part()? {
+            match part {
+                Part::Header(found) => header = Some(found),
+                Part::Rows(found) => rows.push(found),
+                Part::Trailer(found) => trailer = Some(found),
+            }
+        }
+    }
+    reader.end()?;
+    Ok((header.unwrap(), rows, trailer.unwrap()))
+}
+
+fn apply(f: &mut Fixture, op: Op) -> Outcome {
+    let command = f.command(op);
+    f.apply(command)
+}
+
+fn begin(f: &mut Fixture, id: u64) -> Outcome {
+    apply(f, Op::RestoreBegin(RestoreBegin { id }))
+}
+
+fn stage(f: &mut Fixture, part: u64, rows: Vec<Row>) -> Outcome {
+    apply(f, Op::RestoreRows(RestoreRows { id: ID, part, rows }))
+}
+
+fn commit(header: &BackupHeader, trailer: &BackupTrailer) -> Op {
+    Op::RestoreCommit(RestoreCommit {
+        id: ID,
+        rows: trailer.rows,
+        hash_high: trailer.hash_high,
+        hash_low: trailer.hash_low,
+        revision: header.revision,
+        time_ms: header.time_ms,
+        steady_ms: header.steady_ms,
+    })
+}
+
+fn restore(f: &mut Fixture, bytes: &[u8]) -> Outcome {
+    let (header, parts, trailer) = read(bytes).unwrap();
+    begin(f, ID);
+    for (part, rows) in (0..).zip(parts) {
+        stage(f, part, rows);
+    }
+    let staged = f.state.staged(ID, Revision(header.revision)).unwrap().unwrap();
+    assert_eq!(staged.verify_staged().unwrap(), []);
+    drop(staged);
+    apply(f, commit(&header, &trailer))
+}
+
+#[test]
+fn what_is_backed_up_is_what_is_restored() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    for _ in 0..10 {
+        let (mut from, mut to) = (Fixture::new(), Fixture::new());
+        let mut model = Model::default();
+        run_random(&mut rng, &mut from, &mut model, 400);
+        let mut once = from.command(kv_txn(vec![put("once", "1")]));
+        once.idempotency_key = "once".into();
+        let first = from.apply(once.clone());
+        let steps = rng.random_range(0..600);
+        run_random(&mut rng, &mut to, &mut Model::default(), steps);
+        let bytes = back_up(&from);
+        let (header, _, trailer) = read(&bytes).unwrap();
+        let (before, backed_up) =
+            (to.state.view().unwrap().revision(), from.state.view().unwrap().revision());
+        let restored = restore(&mut to, &bytes);
+        let view = to.state.view().unwrap();
+        // The revision goes on from the greater one, history begins there, and all of it is in order.
+        assert_eq!(view.revision(), before.max(backed_up).next());
+        assert_eq!((restored.revision, view.restored_revision()), (view.revision().0, view.revision()));
+        assert_eq!(view.hash(), StateHash::from_halves((trailer.hash_high, trailer.hash_low)));
+        assert_eq!(view.verify().unwrap(), []);
+        assert!(matches!(
+            view.kv_get(&ns(), &Key::parse("once").unwrap(), Some(before)),
+            Err(ReadError::Compacted { .. })
+        ));
+        assert!(view.restoring().is_none());
+        drop(view);
+        // The same bytes come out of it again, but for the head.
+        let (again, _, sum) = read(&back_up(&to)).unwrap();
+        assert_eq!(sum, trailer);
+        assert_eq!((again.entries, again.leases, again.locks), (header.entries, header.leases, header.locks));
+        // What was done before the backup is not done again; what comes is recorded as ever.
+        assert_eq!(to.apply(once).revision, first.revision);
+        assert_eq!(to.put("after", "1"), restored.revision + 1);
+        assert_eq!(to.get("after", Some(restored.revision)), None);
+        run_random(&mut rng, &mut to, &mut model, 300);
+        assert_eq!(to.state.view().unwrap().verify().unwrap(), []);
+    }
+}
+
+#[test]
+fn nothing_but_the_whole_backup_is_read() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let mut f = Fixture::new();
+    run_random(&mut rng, &mut f, &mut Model::default(), 300);
+    for n in 0..40 {
+        f.put(&format!("big{n}"), &"x".repeat(20_000));
+    }
+    let bytes = back_up(&f);
+    read(&bytes).unwrap();
+    for _ in 0..500 {
+        let cut = rng.random_range(0..bytes.len());
+        let error = read(&bytes[..cut]).unwrap_err();
+        assert!(matches!(error, BackupError::CutOff { .. }), "cut at {cut}: {error}");
+        let mut flipped = bytes.clone();
+        let at = rng.random_range(0..flipped.len());
+        flipped[at] ^= 1 << rng.random_range(0..8);
+        assert!(read(&flipped).is_err(), "a bit of byte {at} of {} was flipped", bytes.len());
+        let mut longer = bytes.clone();
+        longer.push(rng.random());
+        assert!(read(&longer).is_err());
+    }
+    // Frames that are left out, doubled or in another order are other backups.
+    let frames = frames(&bytes);
+    for _ in 0..100 {
+        let (a, b) = (rng.random_range(0..frames.len()), rng.random_range(0..frames.len()));
+        let mut list = frames.clone();
+        match rng.random_range(0..3) {
+            0 => drop(list.remove(a)),
+            1 => list.insert(a, frames[b].clone()),
+            _ if a == b => continue,
+            _ => list.swap(a, b),
+        }
+        let head = &bytes[..12];
+        assert!(read(&[head, &list.concat()].concat()).is_err());
+    }
+    assert_eq!(read(b"SQLite format 3"), Err(BackupError::NotABackup));
+    let mut newer = bytes;
+    newer[11] = 2;
+    assert_eq!(read(&newer), Err(BackupError::Newer { found: 2, known: 1 }));
+}
+
+/// The frames of a backup, with their heads.
+fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let (mut at, mut frames) = (12, Vec::new());
+    while at < bytes.len() {
+        let length = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        frames.push(bytes[at..at + 12 + length].to_vec());
+        at += 12 + length;
+    }
+    frames
+}
+
+#[test]
+fn a_restore_that_is_not_what_it_says_changes_nothing() {
+    let (mut from, mut f) = (Fixture::new(), Fixture::new());
+    let grant = LeaseGrant { namespace: "default".into(), id: 5, ttl_ms: 1_000, ..LeaseGrant::default() };
+    apply(&mut from, Op::LeaseGrant(grant));
+    for n in 0..50 {
+        from.put(&format!("k{n:02}"), "v");
+    }
+    f.put("mine", "1");
+    let hash = f.writer.hash().unwrap();
+    let (header, parts, trailer) = read(&back_up(&from)).unwrap();
+    let rows = parts.concat();
+    let why = |outcome: &Outcome| match refused(outcome) {
+        Reason::RestoreRefused(refused) => refused.what.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(refused(&stage(&mut f, 0, rows.clone())), Reason::RestoreGone(_)), "none was begun");
+    begin(&mut f, ID);
+    assert!(why(&stage(&mut f, 1, rows.clone())).contains("part 1 came where 0 was due"));
+    let bad = |change: &dyn Fn(&mut Vec<Row>)| {
+        let mut rows = rows.clone();
+        change(&mut rows);
+        rows
+    };
+    let doubled = bad(&|rows| rows.insert(1, rows[0].clone()));
+    assert!(why(&stage(&mut f, 0, doubled)).contains("not after the one before"));
+    let unknown = bad(&|rows| rows[0].table = 3);
+    assert!(why(&stage(&mut f, 0, unknown)).contains("unknown table 3"));
+    let broken = bad(&|rows| rows[0].row = vec![0xff; 3].into());
+    stage(&mut f, 0, broken.clone());
+    assert_ne!(why(&stage(&mut f, 0, broken)), "");
+    // A part that comes again is the same; rows that come again are not.
+    stage(&mut f, 0, rows[..20].to_vec());
+    stage(&mut f, 0, rows[..20].to_vec());
+    assert!(why(&stage(&mut f, 1, rows[19..].to_vec())).contains("there already"));
+    // Not all, or not these.
+    assert!(why(&apply(&mut f, commit(&header, &trailer))).contains("20 of 51 rows"));
+    stage(&mut f, 1, rows[20..].to_vec());
+    let other = BackupTrailer { hash_low: trailer.hash_low ^ 1, ..trailer };
+    assert!(why(&apply(&mut f, commit(&header, &other))).contains("51 of 51 rows"));
+    assert_eq!((f.writer.hash().unwrap(), f.get("k07", None)), (hash, None));
+    assert_eq!(f.state.view().unwrap().verify().unwrap(), []);
+    // Given up, or begun anew by somebody else.
+    apply(&mut f, Op::RestoreAbort(RestoreAbort { id: ID }));
+    assert!(matches!(refused(&apply(&mut f, commit(&header, &trailer))), Reason::RestoreGone(_)));
+    begin(&mut f, ID);
+    begin(&mut f, ID + 1);
+    assert!(matches!(refused(&stage(&mut f, 0, rows)), Reason::RestoreGone(_)));
+    assert_eq!(f.state.view().unwrap().restoring().unwrap().0, ID + 1);
+    assert_eq!((f.writer.hash().unwrap(), f.get("mine", None).as_deref()), (hash, Some("1")));
+    // A retry of what was decided gets the same answer.
+    let restored = restore(&mut f, &back_up(&from));
+    let again = apply(&mut f, commit(&header, &trailer));
+    assert_eq!(again.revision, restored.revision);
+    assert_eq!((f.get("mine", None), f.get("k07", None).as_deref()), (None, Some("v")));
+}
+
+#[test]
+fn what_does_not_hang_together_is_found_before_it_counts() {
+    let mut from = Fixture::new();
+    let grant = LeaseGrant { namespace: "default".into(), id: 5, ttl_ms: 1_000, ..LeaseGrant::default() };
+    apply(&mut from, Op::LeaseGrant(grant));
+    let bound = konsul_state::command::KvPut { key: "k".into(), lease: 5, ..Default::default() };
+    let op = konsul_state::command::kv_operation::Op::Put(bound);
+    from.kv(vec![konsul_state::command::KvOperation { op: Some(op) }]);
+    let (header, parts, _) = read(&back_up(&from)).unwrap();
+    // Somebody took the lease out, and summed up what is left.
+    let rows: Vec<Row> = parts.concat().into_iter().filter(|row| row.table != 8).collect();
+    let mut f = Fixture::new();
+    begin(&mut f, ID);
+    stage(&mut f, 0, rows);
+    let staged = f.state.staged(ID, Revision(header.revision)).unwrap().unwrap();
+    let findings = staged.verify_staged().unwrap();
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].what, "its lease 5 is not there");
+}
