@@ -31,6 +31,8 @@ pub(super) struct Cursor {
     /// How many events of the partial revision this stream has yet to repeat.
     skip: usize,
     announced: bool,
+    /// Whether the server began to send the state anew that was not asked for.
+    resyncs: bool,
     pub(super) ended: bool,
 }
 
@@ -44,6 +46,7 @@ impl Cursor {
             partial: None,
             skip: 0,
             announced: false,
+            resyncs: false,
             ended: false,
         }
     }
@@ -54,7 +57,7 @@ impl Cursor {
         match (self.partial, self.complete) {
             (Some(partial), _) => (partial.revision, false),
             (None, Some(complete)) => (complete + 1, false),
-            (None, None) => (0, self.initial_state),
+            (None, None) => (0, self.initial_state || self.resyncs),
         }
     }
 
@@ -66,7 +69,7 @@ impl Cursor {
 
     /// Whether the initial state is still to come or incomplete.
     pub(super) fn in_initial_state(&self) -> bool {
-        self.initial_state && self.complete.is_none() && !self.ended
+        (self.initial_state || self.resyncs) && self.complete.is_none() && !self.ended
     }
 
     /// The last revision of which everything was handed out; 0 if there is none.
@@ -91,8 +94,14 @@ impl Cursor {
                     entry,
                 }));
             }
+            Kind::Resync => {
+                self.start_over();
+                self.resyncs = true;
+                events.extend([WatchEvent::Reset { target, revision }]);
+            }
             Kind::Synced => {
                 self.complete = Some(revision);
+                self.resyncs = false;
                 events.extend([WatchEvent::Synced { target, revision }]);
             }
             Kind::Events => self.changes(message, events),
@@ -110,7 +119,7 @@ impl Cursor {
         let first = !std::mem::replace(&mut self.announced, true);
         events.extend(first.then_some(WatchEvent::Opened { target, revision }));
         if self.complete.is_none() && self.partial.is_none() {
-            if self.initial_state {
+            if self.initial_state || self.resyncs {
                 events.extend([WatchEvent::Reset { target, revision }]);
             } else {
                 self.complete = Some(revision);

@@ -18,7 +18,8 @@ pub enum WatchEvent {
         /// Changes after this revision will follow.
         revision: u64,
     },
-    /// The initial state begins, also when it has to begin again because the connection broke before it was complete.
+    /// The initial state begins, also when it has to begin again because the connection broke before it was complete, or because
+    /// the whole store was restored from a backup: then to a target that did not ask for it, too.
     /// Whatever the consumer had from this target before is void.
     Reset {
         /// Number of the target in the options, from 0.

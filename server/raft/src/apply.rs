@@ -189,6 +189,9 @@ impl Applier {
 
     /// Publishes what was committed, then answers.
     fn finish(&self, began: Instant, entries: Entries, run: Run) {
+        if let Some(revision) = run.restored {
+            self.sink.reset(revision);
+        }
         self.sink.publish(&run.batches);
         self.hashes.note(&run.hashes);
         let bytes: usize = entries.iter().map(|(entry, _)| entry_bytes(entry)).sum();

@@ -172,13 +172,22 @@ fn frees_space(command: &Command) -> bool {
             | Op::LeaseExpire(_)
             | Op::LockRelease(_)
             | Op::LockCancel(_)
-            | Op::LockResume(_),
+            | Op::LockResume(_)
+            | Op::RestoreCommit(_)
+            | Op::RestoreAbort(_),
         ) => true,
         Some(Op::Kv(txn)) => {
             let mut operations =
                 txn.then.iter().chain(&txn.otherwise).filter_map(|o| o.op.as_ref()).peekable();
             operations.peek().is_some() && !operations.any(|op| matches!(op, kv_operation::Op::Put(_)))
         }
-        Some(Op::LeaseGrant(_) | Op::LockAcquire(_) | Op::LockSetValue(_)) | None => false,
+        Some(
+            Op::LeaseGrant(_)
+            | Op::LockAcquire(_)
+            | Op::LockSetValue(_)
+            | Op::RestoreBegin(_)
+            | Op::RestoreRows(_),
+        )
+        | None => false,
     }
 }

@@ -1,4 +1,4 @@
-//! The Admin service: Status, Compact, and the members of the cluster.
+//! The Admin service: Status, Compact, backups, and the members of the cluster.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use konsul_proto::v1::{self, admin_server::Admin};
 use konsul_state::cluster::{Change, Member, MemberRole};
 use konsul_state::command::{self, command::Op, outcome};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use crate::backup;
 use crate::convert;
 use crate::core::{Core, Writer};
 use crate::error::ServiceError;
@@ -182,6 +183,23 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::DemoteMemberResponse>, Status> {
         self.change(Change::Demote(named(request.into_inner().name)?)).await?;
         Ok(Response::new(v1::DemoteMemberResponse {}))
+    }
+
+    type SnapshotStream = backup::Pieces;
+
+    async fn snapshot(
+        &self,
+        request: Request<v1::SnapshotRequest>,
+    ) -> Result<Response<backup::Pieces>, Status> {
+        let pieces = backup::save(&self.core, &self.about.version, request.into_inner()).await?;
+        Ok(Response::new(pieces))
+    }
+
+    async fn restore(
+        &self,
+        request: Request<Streaming<v1::RestoreRequest>>,
+    ) -> Result<Response<v1::RestoreResponse>, Status> {
+        Ok(Response::new(backup::restore(&self.core, request.into_inner()).await?))
     }
 
     async fn transfer_leadership(

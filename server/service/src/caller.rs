@@ -14,6 +14,12 @@ impl Caller {
         Self(String::new())
     }
 
+    /// The server itself.
+    #[must_use]
+    pub(crate) fn nobody() -> Self {
+        Self(String::new())
+    }
+
     /// The caller's name; empty for an anonymous one.
     #[must_use]
     pub fn name(&self) -> &str {

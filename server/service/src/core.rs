@@ -2,7 +2,7 @@
 //! Outcome. What a method means is in its own file.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use konsul_proto::v1;
@@ -31,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) compacted: Arc<Notify>,
     /// Bytes accepted since the store's size was last looked at.
     unmeasured_bytes: AtomicU64,
+    /// Backups that are being streamed.
+    pub(crate) snapshots: AtomicUsize,
 }
 
 /// Who writes, and under which idempotency key.
@@ -44,6 +46,11 @@ impl Writer {
     pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, ServiceError> {
         let idempotency_key = parse::idempotency_key(request.metadata())?;
         Ok(Self { caller: Caller::of(request.extensions()), idempotency_key })
+    }
+
+    /// Nobody: the server itself.
+    pub(crate) fn nobody() -> Self {
+        Self { caller: Caller::nobody(), idempotency_key: String::new() }
     }
 
     /// The same without an idempotency key.
@@ -61,7 +68,15 @@ impl Core {
         compacted: Arc<Notify>,
     ) -> Self {
         // The first write measures the store.
-        Self { state, propose, readers, limits, compacted, unmeasured_bytes: AtomicU64::new(u64::MAX / 2) }
+        Self {
+            state,
+            propose,
+            readers,
+            limits,
+            compacted,
+            snapshots: AtomicUsize::new(0),
+            unmeasured_bytes: AtomicU64::new(u64::MAX / 2),
+        }
     }
 
     /// A view that is as fresh as asked for, and has `pinned` if the read goes on from an earlier page.
@@ -186,7 +201,13 @@ fn growth(op: &Op) -> Option<u64> {
         Op::LeaseGrant(_) => Some(SMALL_BYTES),
         Op::LockAcquire(acquire) => Some(SMALL_BYTES + 2 * acquire.value.len() as u64),
         Op::LockSetValue(set) => Some(SMALL_BYTES + 2 * set.value.len() as u64),
+        Op::RestoreRows(part) => {
+            Some(part.rows.iter().map(|row| (row.key.len() + row.row.len()) as u64).sum())
+        }
         Op::Compact(_)
+        | Op::RestoreBegin(_)
+        | Op::RestoreCommit(_)
+        | Op::RestoreAbort(_)
         | Op::TrimHistory(_)
         | Op::LeaseRevoke(_)
         | Op::LeaseExpire(_)

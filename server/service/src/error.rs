@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use konsul_state::backup::BackupError;
 use konsul_state::cluster::ChangeError;
 use konsul_state::command::{self, LockKind, refusal::Reason};
 use konsul_state::propose::ProposeError;
@@ -180,6 +181,31 @@ pub enum ServiceError {
         /// How long ago; `None` if never.
         last_contact: Option<Duration>,
     },
+    /// What is to be restored is no backup, or damaged.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// What is to be restored is of another cluster.
+    #[error(
+        "the backup is of cluster {found:?}, and this is {own:?}: restore it with `other_cluster` (--other-cluster) if that is meant"
+    )]
+    BackupOfOtherCluster {
+        /// The backup's cluster.
+        found: String,
+        /// This one.
+        own: String,
+    },
+    /// What is to be restored can't be.
+    #[error("the backup can't be restored: {what}")]
+    RestoreRefused {
+        /// Why.
+        what: String,
+    },
+    /// Another restore was begun.
+    #[error("another restore was begun meanwhile, and nothing has changed: try again when it has ended")]
+    RestoreGone,
+    /// The caller's stream broke.
+    #[error("the call's stream broke: {}", .0.message())]
+    Broken(Status),
     /// The call's deadline has passed.
     #[error(
         "the deadline has passed: a write may have happened, and repeating it with the same idempotency-key tells"
@@ -229,10 +255,17 @@ impl ServiceError {
     /// The one map from refusals to what the wire carries.
     fn shape(&self) -> Shape {
         use Code::{
-            AlreadyExists, DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument,
-            NotFound, OutOfRange, ResourceExhausted, Unavailable,
+            Aborted, AlreadyExists, DataLoss, DeadlineExceeded, FailedPrecondition, Internal,
+            InvalidArgument, NotFound, OutOfRange, ResourceExhausted, Unavailable,
         };
         match self {
+            Self::Backup(_) => Shape::new(InvalidArgument, "BACKUP_UNREADABLE"),
+            Self::BackupOfOtherCluster { found, .. } => {
+                Shape::new(FailedPrecondition, "BACKUP_OF_OTHER_CLUSTER").with("cluster_id", found)
+            }
+            Self::RestoreRefused { .. } => Shape::new(InvalidArgument, "RESTORE_REFUSED"),
+            Self::RestoreGone => Shape::new(Aborted, "RESTORE_GONE"),
+            Self::Broken(status) => Shape::new(status.code(), "STREAM_BROKEN"),
             Self::InvalidField { field, problem } => {
                 Shape::new(InvalidArgument, "INVALID_FIELD").field(field, problem.clone())
             }
@@ -446,6 +479,8 @@ impl From<command::Refusal> for ServiceError {
             Some(Reason::LockFull(r)) => {
                 Self::LockFull { name: r.name, max_claims: r.max_claims, max_bytes: r.max_bytes }
             }
+            Some(Reason::RestoreGone(_)) => Self::RestoreGone,
+            Some(Reason::RestoreRefused(r)) => Self::RestoreRefused { what: r.what },
             Some(Reason::TooManyLeases(r)) => {
                 let limit = usize::try_from(r.max_leases).unwrap_or(usize::MAX);
                 Self::TooMany { what: "leases", reason: "TOO_MANY_LEASES", limit }

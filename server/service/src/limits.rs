@@ -31,6 +31,8 @@ pub const BATCH_GET_BYTES: usize = 3 << 20;
 pub const PAGE_ROWS: usize = 20_000;
 /// How far ahead of this member a `min_revision` may be to be waited for.
 pub const REVISIONS_AHEAD: u64 = 1_000_000;
+/// Most backups that a member streams at a time.
+pub const SNAPSHOTS: usize = 4;
 /// Most addresses of a JoinCluster.
 pub const JOIN_ADDRESSES: usize = 64;
 /// Most targets of a watch stream.

@@ -125,7 +125,7 @@ pub trait BatchSink: Send + Sync + 'static {
     /// New Batches were committed.
     fn publish(&self, batches: &[Arc<Batch>]);
 
-    /// The whole state was replaced (a snapshot was installed) and is at `revision` now. Changes in
+    /// The whole state was replaced (a snapshot was installed, or a backup restored) and is at `revision` now. Changes in
     /// between are not published.
     fn reset(&self, revision: Revision);
 }
@@ -165,6 +165,9 @@ impl Solo {
         };
         let broken = |e: &dyn std::fmt::Display| ProposeError::Broken(e.to_string());
         let mut run = writer.apply(vec![entry]).map_err(|e| broken(&e))?;
+        if let Some(revision) = run.restored {
+            self.sink.reset(revision);
+        }
         self.sink.publish(&run.batches);
         run.outcomes.pop().and_then(|mut group| group.pop()).ok_or_else(|| broken(&"no outcome"))
     }

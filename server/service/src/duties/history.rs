@@ -1,4 +1,4 @@
-//! Keeping history within its bounds: compacting it, and reclaiming what is compacted.
+//! Keeping history within its bounds: compacting it, and reclaiming what is compacted. And what a restore has left behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,8 @@ use crate::limits::Limits;
 
 /// How often history is looked at unasked.
 const EVERY: Duration = Duration::from_secs(10);
+/// How long a restore may stand still. Counted in the time of the state, which goes on when something is written.
+const RESTORE_IDLE: Duration = Duration::from_secs(600);
 /// Rows that one Command reclaims, so that the writes of others come between.
 const TRIM_ROWS: u32 = 1_000;
 
@@ -70,6 +72,7 @@ impl History {
                 return Ok(());
             }
             self.trim().await?;
+            self.give_up_restore().await?;
             let Some(revision) = self.excess()? else { return Ok(()) };
             tracing::info!(%revision, "compacting history, which has reached its size");
             let compact = Op::Compact(command::Compact { revision: revision.0 });
@@ -90,6 +93,18 @@ impl History {
         let old = view.revision_at(now_ms().saturating_sub(self.min_age_ms))?;
         let to = if bytes > self.max_bytes { half } else { half.min(old) };
         Ok((to > compacted).then_some(to))
+    }
+
+    /// Gives up a restore that somebody has left alone: it takes space on every member.
+    async fn give_up_restore(&self) -> Result<(), DutyError> {
+        let restoring = self.state.view()?.restoring();
+        if let Some((id, idle)) = restoring
+            && idle > RESTORE_IDLE
+        {
+            tracing::warn!("a restore is given up: nothing came in for {RESTORE_IDLE:?}");
+            carry_out(&*self.propose, Op::RestoreAbort(command::RestoreAbort { id })).await?;
+        }
+        Ok(())
     }
 
     async fn trim(&mut self) -> Result<(), DutyError> {

@@ -23,6 +23,8 @@ pub struct Hub {
     ring: RwLock<Ring>,
     /// The newest revision published.
     head: AtomicU64,
+    /// The revision of the last restore; whoever was told of earlier ones has to begin anew.
+    restored: AtomicU64,
     shards: RwLock<Vec<Arc<Shard>>>,
     waiters: Waiters,
     stopping: AtomicBool,
@@ -57,9 +59,12 @@ impl Hub {
     /// # Errors
     /// [`StateError`] when the state can't be read.
     pub fn new(state: State, limits: Limits) -> Result<Arc<Self>, StateError> {
-        let head = state.view()?.revision();
+        let view = state.view()?;
+        let (head, restored) = (view.revision(), view.restored_revision());
+        drop(view);
         Ok(Arc::new(Self {
             state,
+            restored: AtomicU64::new(restored.0),
             ring: RwLock::new(Ring::new(head, limits.watch_ring_batches, limits.watch_ring_bytes)),
             head: AtomicU64::new(head.0),
             shards: RwLock::default(),
@@ -130,6 +135,11 @@ impl Hub {
             waiting_reads: self.waiters.count(),
             events_sent: self.events_sent.load(Ordering::Relaxed) + shards.iter().map(sent).sum::<u64>(),
         }
+    }
+
+    /// The revision of the last restore; 0 if there was none.
+    pub(super) fn restored(&self) -> Revision {
+        Revision(self.restored.load(Ordering::SeqCst))
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -207,6 +217,10 @@ impl BatchSink for Hub {
     }
 
     fn reset(&self, revision: Revision) {
+        // A state that can't be read stops the member, and with it all streams.
+        if let Ok(view) = self.state.view() {
+            self.restored.store(view.restored_revision().0, Ordering::SeqCst);
+        }
         let mut ring = self.ring.write();
         ring.reset(revision);
         self.head.store(revision.0, Ordering::SeqCst);

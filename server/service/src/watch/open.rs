@@ -115,7 +115,7 @@ fn begin(target: &mut Target, start: Start, head: Revision, view: &View) {
             target.next = at(revision);
             if revision > current.next() {
                 target.phase = Phase::Failed(ServiceError::Future { revision, current });
-            } else if revision <= compact_revision {
+            } else if revision <= compact_revision && revision > view.restored_revision() {
                 target.phase = Phase::Failed(ServiceError::Compacted { revision, compact_revision });
             }
         }

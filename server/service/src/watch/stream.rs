@@ -51,6 +51,8 @@ pub(super) enum Phase {
     Synced { pinned: Revision },
     /// Changes.
     Live,
+    /// RESYNC is due, and then all entries.
+    Resync,
     /// The message that ends it is due.
     Failed(ServiceError),
     /// Nothing.
@@ -188,6 +190,10 @@ impl EncodedStream {
     /// Goes one step with a target.
     fn step(&mut self, i: usize) -> Step {
         let target = &mut self.targets[i];
+        let is_open = matches!(target.phase, Phase::State { .. } | Phase::Synced { .. } | Phase::Live);
+        if is_open && target.next.revision <= self.hub.restored() {
+            target.phase = Phase::Resync;
+        }
         match std::mem::replace(&mut target.phase, Phase::Live) {
             Phase::Opening { state } => {
                 if let Some(pinned) = state {
@@ -211,6 +217,16 @@ impl EncodedStream {
             Phase::Synced { pinned } => {
                 Step::Send { message: messages::plain(Kind::Synced, pinned), more: true }
             }
+            Phase::Resync => match self.hub.state.view() {
+                Err(error) => self.end_target(i, error.into()),
+                Ok(view) => {
+                    let pinned = view.revision();
+                    target.next = Position { revision: pinned.next(), change: 0 };
+                    target.behind = true;
+                    target.phase = Phase::State { pinned, after: None };
+                    Step::Send { message: messages::plain(Kind::Resync, pinned), more: true }
+                }
+            },
             Phase::Live => self.step_live(i).unwrap_or_else(|error| self.end_target(i, error)),
             Phase::Failed(error) => self.end_target(i, error),
             Phase::Ended => {

@@ -205,6 +205,7 @@ async fn follow(
                         assert!(revision >= run.until && fragments.is_empty());
                         run.until = revision;
                     }
+                    Kind::Resync => panic!("nothing was restored"),
                     Kind::Ended | Kind::Unspecified => {}
                 }
                 if *done.borrow() && run.until >= *head.borrow() {
