@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::backup::Backup;
 use crate::cluster::Cluster;
 use crate::compact::Compact;
 use crate::completion::Completion;
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     Lease(Lease),
     Lock(Lock),
     Elect(Elect),
+    Backup(Backup),
     Cluster(Cluster),
     Compact(Compact),
     Tls(Tls),

@@ -27,6 +27,12 @@ pub(crate) enum Failure {
     /// A file could not be written.
     #[error("cannot write {}: {error}", path.display())]
     Write { path: PathBuf, error: io::Error },
+    /// A backup is not what it should be.
+    #[error("{}: {error}", path.display())]
+    Backup { path: PathBuf, error: konsul_server::backup::BackupFailure },
+    /// A restore was not confirmed.
+    #[error("nothing was restored: confirm it with --yes")]
+    NotConfirmed,
     /// What is to be imported is not what it should be. Nothing more was written.
     #[error("{name} cannot be imported: {why}")]
     NoExport { name: String, why: String },

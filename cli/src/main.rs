@@ -6,6 +6,7 @@
 //! - `session`: the client and the output of a command
 //! - `kv`, `lease`, `lock`, `elect`, `status`, `compact`: the client commands, one file each
 //! - `transfer`: `export` and `import`
+//! - `backup`: backups of a whole store, with `progress` on a terminal
 //! - `holding`: runs a command while something is held; `signals`: what it is told meanwhile
 //! - `server`: the server, which is a crate of its own
 //! - `tls`: certificates for members, which no server is asked for
@@ -15,6 +16,7 @@
 //! - `failure`: errors and exit codes
 
 mod args;
+mod backup;
 mod cluster;
 mod compact;
 mod completion;
@@ -25,6 +27,7 @@ mod kv;
 mod lease;
 mod lock;
 mod output;
+mod progress;
 mod recover;
 mod server;
 mod session;
@@ -58,6 +61,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Recover(command) => command.run(cli.client.output),
         Command::Completion(command) => command.run(),
         Command::Tls(command) => command.run(&Output::new(cli.client.output)),
+        Command::Backup(command) => command.run(cli.client),
         Command::Status(command) => session::run(cli.client, |session| command.run(session)),
         Command::Cluster(command) => session::run(cli.client, |session| command.run(session)),
         Command::Compact(command) => session::run(cli.client, |session| command.run(session)),

@@ -2,10 +2,13 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use konsul_proto::v1::admin_client::AdminClient;
 use konsul_proto::v1::{
-    CompactRequest, CompactResponse, DemoteMemberRequest, JoinClusterRequest, ListMembersRequest,
-    ListMembersResponse, PromoteMemberRequest, RemoveMemberRequest, StatusRequest, StatusResponse,
+    CompactRequest, CompactResponse, Consistency, DemoteMemberRequest, JoinClusterRequest,
+    ListMembersRequest, ListMembersResponse, PromoteMemberRequest, ReadOptions, RemoveMemberRequest,
+    RestoreRequest, RestoreResponse, SnapshotRequest, StatusRequest, StatusResponse,
     TransferLeadershipRequest,
 };
 use tonic::{Request, Response, Status};
@@ -106,6 +109,39 @@ impl Admin {
         let request = TransferLeadershipRequest { name: to.unwrap_or_default().to_owned() };
         self.change(request, |mut admin, request| async move { admin.transfer_leadership(request).await })
             .await
+    }
+
+    /// Streams a backup of the whole store as it is now, with every write that was acknowledged before; `stale` takes it as the
+    /// server that answers has it, without a leader. The bytes are a file that checks itself: what ends without an error is whole.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or the server's status. The stream is not repeated when it breaks: begin again.
+    pub async fn snapshot(
+        &self,
+        stale: bool,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + use<>, Error> {
+        let consistency = if stale { Consistency::Stale } else { Consistency::Linearizable };
+        let read = ReadOptions { consistency: consistency.into(), ..ReadOptions::default() };
+        let transport = self.client.shared.route.transport();
+        let request = SnapshotRequest { read: Some(read) };
+        let answer = AdminClient::new(transport).snapshot(request).await?;
+        Ok(answer.into_inner().map_ok(|piece| piece.chunk).map_err(Error::from))
+    }
+
+    /// Puts a backup in the place of the whole store, at a revision that is greater than any before. Nothing changes until all
+    /// of it is there and checked. `other_cluster` allows the backup of another one.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT (reasons BACKUP_UNREADABLE, RESTORE_REFUSED), FAILED_PRECONDITION (reason BACKUP_OF_OTHER_CLUSTER). After
+    /// an UNAVAILABLE it is not known whether the store was restored: it was if its revision has moved on past the backup's.
+    pub async fn restore(
+        &self,
+        pieces: impl Stream<Item = Bytes> + Send + 'static,
+        other_cluster: bool,
+    ) -> Result<RestoreResponse, Error> {
+        let requests = pieces.map(move |chunk| RestoreRequest { other_cluster, chunk });
+        let transport = self.client.shared.route.transport();
+        Ok(AdminClient::new(transport).restore(requests).await?.into_inner())
     }
 
     async fn change<Req, Res, Rpc, Answered>(&self, request: Req, rpc: Rpc) -> Result<(), Error>

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - [`config`]: every setting, once.
+//! - [`backup`]: backup files, looked at without a server.
 //! - `boot`: puts the crates together and takes them apart; the only file that knows them all.
 //! - `runtimes`: the single-threaded runtimes that calls are served on.
 //! - `signals`: when to stop.
@@ -12,6 +13,7 @@ mod runtimes;
 mod signals;
 mod telemetry;
 
+pub mod backup;
 pub mod config;
 
 pub use config::Flags;

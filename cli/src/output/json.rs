@@ -40,6 +40,7 @@ named!(
     StatusResponse,
     ListMembersResponse,
     CompactResponse,
+    RestoreResponse,
     GrantResponse,
     RefreshResponse,
     RevokeResponse,
@@ -99,6 +100,7 @@ mod tests {
             proto::WatchEvent::NAME,
             proto::StatusResponse::NAME,
             proto::CompactResponse::NAME,
+            proto::RestoreResponse::NAME,
         ] {
             assert!(descriptor(name).is_ok(), "{name}");
         }

@@ -100,6 +100,12 @@ impl Output {
     }
 }
 
+/// A time that is given in ms since 1970.
+pub(crate) fn time(ms: u64) -> String {
+    let seconds = i64::try_from(ms / 1_000).unwrap_or(i64::MAX);
+    text::time(Some(&prost_types::Timestamp { seconds, nanos: 0 }))
+}
+
 /// Writes to stdout, with colours only where they are seen and wanted (a terminal, and `NO_COLOR` is not set).
 fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();

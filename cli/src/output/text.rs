@@ -344,6 +344,15 @@ pub(super) fn escape(text: &str) -> String {
     })
 }
 
+impl Text for proto::RestoreResponse {
+    fn text(&self) -> String {
+        let Self { revision, backup_revision, entries, leases, locks } = self;
+        format!(
+            "restored revision {backup_revision} as revision {revision}: {entries} keys, {leases} leases, {locks} locks\n"
+        )
+    }
+}
+
 pub(super) fn time(time: Option<&Timestamp>) -> String {
     time.map_or("-".into(), |time| Timestamp { nanos: 0, ..*time }.to_string())
 }

@@ -6,7 +6,10 @@
 //! frame's number, so that frames can't change places), payload (a `BackupFrame`). The first is the header, the last the
 //! trailer with the number and the hash of all rows; a file without one was cut off.
 //!
-//! [`Source`] makes the bytes of a view, [`Reader`] takes them apart again. Neither does I/O.
+//! [`Source`] makes the bytes of a view, [`Reader`] takes them apart again; neither does I/O. [`Trial`] restores them in a store that is
+//! thrown away.
+
+mod trial;
 
 use std::ops::Bound;
 
@@ -18,6 +21,8 @@ use crate::command::{BackupFrame, BackupHeader, BackupRows, BackupTrailer, Row, 
 use crate::error::StateError;
 use crate::hash::StateHash;
 use crate::view::View;
+
+pub use trial::{Trial, TrialError};
 
 /// What a backup begins with.
 pub const MAGIC: [u8; 8] = *b"KONSULBK";
