@@ -17,6 +17,7 @@ use crate::server::Server;
 use crate::status::Status;
 use crate::tls::Tls;
 use crate::transfer::{Export, Import};
+use crate::verify::Verify;
 
 /// Where a server listens unless told otherwise.
 pub(crate) const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8500";
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     Compact(Compact),
     Tls(Tls),
     Recover(Recover),
+    Verify(Verify),
     Completion(Completion),
 }
 

@@ -8,6 +8,7 @@
 //! - `transfer`: `export` and `import`
 //! - `backup`: backups of a whole store, with `progress` on a terminal
 //! - `holding`: runs a command while something is held; `signals`: what it is told meanwhile
+//! - `recover`, `verify`: the data of a server that is stopped
 //! - `server`: the server, which is a crate of its own
 //! - `tls`: certificates for members, which no server is asked for
 //! - `completion`: shell completions
@@ -36,6 +37,7 @@ mod status;
 mod tls;
 mod transfer;
 mod value;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -59,6 +61,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Server(command) => command.run(),
         Command::Recover(command) => command.run(cli.client.output),
+        Command::Verify(command) => command.run(cli.client.output),
         Command::Completion(command) => command.run(),
         Command::Tls(command) => command.run(&Output::new(cli.client.output)),
         Command::Backup(command) => command.run(cli.client),

@@ -58,6 +58,15 @@ pub(crate) async fn recover(settings: &Settings, listen: SocketAddr, go: bool) -
     Ok(konsul_raft::recover(raft_settings(settings, listen)?, go).await?)
 }
 
+/// Looks at everything in the data directory of a server that is stopped.
+pub(crate) fn verify(
+    settings: &Settings,
+    listen: SocketAddr,
+    so_far: impl FnMut(&konsul_raft::Verified),
+) -> Result<konsul_raft::Verified, Failure> {
+    Ok(konsul_raft::verify(&raft_settings(settings, listen)?, so_far)?)
+}
+
 /// Everything that is up, but for the listener.
 struct Server {
     node: Arc<Node>,

@@ -86,6 +86,23 @@ pub fn recover(flags: &Flags, go: bool) -> Result<Recovery, Failure> {
     recovered
 }
 
+/// What `konsul verify` found.
+pub use konsul_raft::Verified;
+
+/// Looks at everything in the data directory of a server that is stopped, and tells `so_far` what was found after each part: a file that
+/// is damaged in ways that LMDB does not notice can end the process by a signal.
+///
+/// # Errors
+/// [`Failure`] when the directory can't be looked at.
+pub fn verify(flags: &Flags, so_far: impl FnMut(&Verified)) -> Result<Verified, Failure> {
+    let settings = config::load(flags, std::env::vars())?;
+    let runtimes = runtimes::Runtimes::start(1).map_err(Failure::system("cannot start a thread"))?;
+    let listen = settings.server.listen;
+    let verified = runtimes.block_on(async { boot::verify(&settings, listen, so_far) });
+    runtimes.stop();
+    verified
+}
+
 /// Runs a server until it is told to stop by SIGTERM or SIGINT.
 ///
 /// # Errors

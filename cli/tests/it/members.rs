@@ -51,6 +51,13 @@ pub(crate) fn certified(launch: Launch, pki: &Path, name: &str) -> Launch {
         .set("KONSUL_CLUSTER_TLS_KEY", path(format!("{name}-key.pem")))
 }
 
+impl Facts {
+    /// The members' state hashes.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = &str> {
+        self.states.iter().map(|(hash, _)| hash.as_str())
+    }
+}
+
 impl Trio {
     /// Starts them with certificates, or in the clear, and waits until they are one.
     pub(crate) async fn start(pki: Option<&Path>) -> Self {

@@ -55,6 +55,7 @@ mod space;
 mod stats;
 mod threads;
 mod types;
+mod verify;
 
 pub mod disk;
 pub mod net;
@@ -66,3 +67,4 @@ pub use peer::{PEER_NAME, TlsFiles};
 pub use settings::{Limits, PeerSettings, Role, Settings};
 pub use stats::{Histogram, Stats};
 pub use threads::Threads;
+pub use verify::{Verified, verify};

@@ -61,6 +61,11 @@ impl Snapshots {
         }
     }
 
+    /// All of them, from the oldest on.
+    pub(crate) fn all(&self) -> Result<Vec<Result<SnapshotDir, RaftError>>, RaftError> {
+        Ok(self.numbers()?.into_iter().map(|(_, path)| SnapshotDir::read(&path)).collect())
+    }
+
     /// What another member offers, as it will be here.
     pub(crate) fn offered(&self, offer: &pb::SnapshotOffer) -> io::Result<SnapshotDir> {
         SnapshotDir::offered(self.dir.join(INCOMING), offer)

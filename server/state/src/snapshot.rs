@@ -9,9 +9,10 @@ use heed::CompactionOption;
 use crate::error::StateError;
 use crate::hash::StateHash;
 use crate::ids::{LogPosition, Revision};
+use crate::marker;
 use crate::room::Room;
 use crate::store::{self, Persistence, State, StateWriter, Store, StoreOptions};
-use crate::tables::meta;
+use crate::verify::Finding;
 use crate::view::View;
 
 /// The file that LMDB keeps a state in, and so the name of a copy of it.
@@ -47,6 +48,33 @@ impl State {
 /// # Errors
 /// [`StateError`] when it is none.
 pub fn inspect(dir: &Path, map_bytes: usize) -> Result<SnapshotContent, StateError> {
+    content(&open_copy(dir, map_bytes)?)
+}
+
+/// The same, and everything that is wrong with it.
+///
+/// # Errors
+/// [`StateError`] when it is none.
+pub fn verify(dir: &Path, map_bytes: usize) -> Result<(SnapshotContent, Vec<Finding>), StateError> {
+    let view = open_copy(dir, map_bytes)?;
+    Ok((content(&view)?, view.verify()?))
+}
+
+/// Looks at everything in a store that nobody has open, and leaves it as it is; `None` if there is none that can be trusted.
+///
+/// # Errors
+/// [`StateError`] when it can't be read.
+pub fn verify_store(options: &StoreOptions) -> Result<Option<(SnapshotContent, Vec<Finding>)>, StateError> {
+    let (marker, origin) = marker::judge(options)?;
+    if origin != store::Origin::Kept {
+        return Ok(None);
+    }
+    let dir = store::generation_dir(&options.dir, marker.generation);
+    let view = View::begin(Arc::new(Store::open(&dir, options)?))?;
+    Ok(Some((content(&view)?, view.verify()?)))
+}
+
+fn open_copy(dir: &Path, map_bytes: usize) -> Result<View, StateError> {
     let options = StoreOptions {
         dir: dir.to_owned(),
         map_bytes,
@@ -54,11 +82,11 @@ pub fn inspect(dir: &Path, map_bytes: usize) -> Result<SnapshotContent, StateErr
         durability: store::Durability::Log,
         boot_id: String::new(),
     };
-    let store = Store::open(dir, &options)?;
-    let txn = store.env.clone().static_read_txn()?;
-    let membership = meta::membership(store.sides.common(), &txn)?;
-    drop(txn);
-    let view = View::begin(Arc::new(store))?;
+    View::begin(Arc::new(Store::open(dir, &options)?))
+}
+
+fn content(view: &View) -> Result<SnapshotContent, StateError> {
+    let membership = view.membership()?;
     Ok(SnapshotContent { applied: view.applied(), revision: view.revision(), hash: view.hash(), membership })
 }
 

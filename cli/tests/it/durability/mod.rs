@@ -103,7 +103,7 @@ async fn everything(client: &Client) -> (u64, Rows) {
     (revision, rows(entries))
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("KONSUL_TEST_SEED") {
         Ok(seed) => seed.parse().expect("KONSUL_TEST_SEED must be a number"),
         Err(_) => rand::random(),

@@ -15,7 +15,7 @@ use crate::hash::StateHash;
 use crate::ids::{Key, LogPosition, Namespace, Revision};
 use crate::store::Store;
 use crate::tables::chain::{Link, Position};
-use crate::tables::{self, Db, TableSpec, Tables, gone, history, idempotency, kv};
+use crate::tables::{self, Db, TableSpec, Tables, gone, history, idempotency, kv, meta};
 
 mod changes;
 mod coordination;
@@ -87,6 +87,11 @@ impl View {
     pub fn applied(&self) -> LogPosition {
         let p = &self.progress;
         LogPosition { term: p.term, leader: p.leader, index: p.index }
+    }
+
+    /// The last membership applied, in consensus' own encoding, and the position it was applied at.
+    pub(crate) fn membership(&self) -> Result<Option<(LogPosition, Bytes)>, StateError> {
+        meta::membership(&self.tables, &self.txn)
     }
 
     /// State time: the greatest time a Command carried, in ms since 1970.
