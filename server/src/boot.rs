@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
+use crate::backup::{BackupStats, Schedule};
 use crate::config::{ClusterSettings, MemberKind, Settings};
 use crate::signals::Signals;
 use crate::telemetry::{Metrics, Sources};
@@ -72,6 +73,8 @@ struct Server {
     node: Arc<Node>,
     readers: Arc<Readers>,
     duties: Duties,
+    backups: Option<tokio::task::JoinHandle<()>>,
+    stop_backups: CancellationToken,
     health: tonic_health::server::HealthReporter,
     watchdog: Arc<Watchdog>,
     port: Port<Door>,
@@ -85,7 +88,9 @@ impl Server {
         let readers = Readers::new(state.clone(), settings.limits.clone())?;
         sink.hand_to(readers.clone());
         node.answer_with(readers.clone());
+        let backup_stats = Arc::new(BackupStats::default());
         let sources = Sources {
+            backups: backup_stats.clone(),
             state: state.clone(),
             readers: readers.clone(),
             stats: node.stats(),
@@ -107,8 +112,18 @@ impl Server {
         let watchdog =
             Arc::new(Watchdog { metrics, propose: node.clone(), stopping: AtomicBool::new(false) });
         let port = Port::new(door, pages::router(watchdog.clone()));
-        let duties = Duties::start(state, node.clone(), &readers, &settings.limits, compacted);
-        Ok(Self { node, readers, duties, health, watchdog, port })
+        let duties = Duties::start(state.clone(), node.clone(), &readers, &settings.limits, compacted);
+        let stop_backups = CancellationToken::new();
+        let backups = settings.backup.folder.clone().map(|folder| {
+            let schedule = Schedule {
+                settings: settings.backup.clone(),
+                state,
+                propose: node.clone(),
+                stats: backup_stats,
+            };
+            tokio::spawn(schedule.run(folder, stop_backups.clone()))
+        });
+        Ok(Self { node, readers, duties, backups, stop_backups, health, watchdog, port })
     }
 
     async fn stop(mut self, stop: CancellationToken, serving: tokio::task::JoinHandle<()>) {
@@ -125,6 +140,12 @@ impl Server {
         }
         if let Err(error) = serving.await {
             tracing::error!(%error, "the listener failed");
+        }
+        self.stop_backups.cancel();
+        if let Some(backups) = self.backups.take()
+            && let Err(error) = backups.await
+        {
+            tracing::error!(%error, "making backups failed");
         }
         self.duties.stop().await;
         self.node.shutdown().await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use konsul_client::{Client, WatchEvent, WatchOptions};
 use rand::rngs::StdRng;
@@ -10,9 +10,12 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use crate::durability::seed;
-use crate::konsul::Run;
+use crate::konsul::{LIMIT, Run};
 use crate::members::Trio;
 use crate::server::Server;
+
+/// How often a server is killed.
+const ROUNDS: u32 = 12;
 
 /// All keys with what they hold and their revisions, now or as they were.
 fn entries(server: &Server, revision: &str) -> Vec<Value> {
@@ -190,16 +193,26 @@ async fn a_server_killed_while_it_restores_has_the_old_state_or_the_new() {
     }
     let file = text(&server.path("backup"));
     let new = server.json(&["backup", "save", &file])["hash"].clone();
+    let began = Instant::now();
+    server.ok(&["backup", "restore", &file, "--yes"]);
+    let whole = began.elapsed();
     let (mut kept_old, mut got_new) = (0, 0);
-    for round in 0..12 {
+    for round in 0..ROUNDS {
         server.ok(&["kv", "put", "since", &round.to_string()]);
         let old = server.json(&["status"])["stateHash"].clone();
         let mut command = server.command(&["backup", "restore", &file, "--yes"]);
-        let restoring = tokio::task::spawn_blocking(move || Run::of(&mut command, b""));
-        // At any moment of some 200 ms, the last ones after the end.
-        tokio::time::sleep(Duration::from_millis(rng.random_range(0..250))).await;
+        let mut restoring = tokio::task::spawn_blocking(move || Run::of(&mut command, b""));
+        // At any moment from the first to the end, and in the last round after it.
+        let share = (f64::from(round) + rng.random_range(0.0..1.0)) / f64::from(ROUNDS);
+        let ended = match round + 1 < ROUNDS {
+            true => tokio::time::timeout(whole.mul_f64(share), &mut restoring).await.ok(),
+            false => Some((&mut restoring).await),
+        };
         server.kill_and_restart();
-        let told = restoring.await.unwrap();
+        let told = match ended {
+            Some(told) => told.unwrap(),
+            None => restoring.await.unwrap(),
+        };
         let found = server.json(&["status"])["stateHash"].clone();
         assert!(found == old || found == new, "round {round}: neither the old state nor the new");
         assert!(told.code != Some(0) || found == new, "it said that it was restored");
@@ -207,7 +220,71 @@ async fn a_server_killed_while_it_restores_has_the_old_state_or_the_new() {
         got_new += usize::from(found == new);
     }
     println!("{kept_old} times the old state, {got_new} times the new");
+    assert!(kept_old > 0 && got_new > 0);
     // What was left half done is no obstacle.
     server.ok(&["backup", "restore", &file, "--yes"]);
     assert_eq!(server.json(&["status"])["stateHash"], new);
+}
+
+/// The value of a metric.
+fn metric(server: &Server, name: &str) -> u64 {
+    let (_, page) = server.page("/metrics").unwrap();
+    let line = page.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
+    line.and_then(|line| line.rsplit(' ').next()).unwrap().parse::<f64>().unwrap() as u64
+}
+
+/// Waits for a metric.
+fn reaches(server: &Server, name: &str, least: u64) {
+    let began = Instant::now();
+    while metric(server, name) < least {
+        assert!(began.elapsed() < LIMIT, "{name} does not reach {least}: {}", server.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_server_backs_itself_up_and_keeps_no_more_than_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let backups = folder.path().join("backups");
+    let launch = |interval: &str| {
+        Server::launch()
+            .data_dir(folder.path().join("data"))
+            .set("KONSUL_BACKUP_FOLDER", backups.display())
+            .set("KONSUL_BACKUP_INTERVAL", interval)
+            .set("KONSUL_BACKUP_KEEP", 2)
+    };
+    let server = launch("1s").start();
+    server.put("app/a", "1");
+    reaches(&server, "konsul_backups_made_total", 1);
+    std::fs::write(backups.join("mine.txt"), "not a backup").unwrap();
+    reaches(&server, "konsul_backups_made_total", 4);
+    drop(server);
+    let mut names: Vec<String> = std::fs::read_dir(&backups)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    assert_eq!((names.len(), names[2].as_str()), (3, "mine.txt"), "{names:?}");
+    let server = launch("1h").start();
+    for name in &names[..2] {
+        server.ok(&["backup", "verify", &text(&backups.join(name))]);
+    }
+    // The next one is not due for an hour, and the last one is known.
+    assert_eq!(metric(&server, "konsul_backups_made_total"), 0);
+    assert!(metric(&server, "konsul_backup_last_time_seconds") > 1_700_000_000);
+    server.ok(&["kv", "delete", "app/a"]);
+    server.ok(&["backup", "restore", &text(&backups.join(&names[1])), "--yes"]);
+    assert_eq!(server.ok(&["kv", "get", "app/a"]), "1");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_told_and_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = folder.path().join("file");
+    std::fs::write(&taken, "").unwrap();
+    let server = Server::launch().set("KONSUL_BACKUP_FOLDER", taken.display()).start();
+    reaches(&server, "konsul_backups_failed_total", 1);
+    assert!(server.log().contains("no backup was made"), "{}", server.log());
+    server.put("app/a", "1");
 }

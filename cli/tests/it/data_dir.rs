@@ -48,7 +48,7 @@ fn server_on(dir: &Path) -> Command {
 }
 
 /// A hash of the names and contents of all there is in a directory, but for locks.
-fn hash(dir: &Path) -> u128 {
+pub(crate) fn hash(dir: &Path) -> u128 {
     let mut hash = Xxh3::new();
     let mut found: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
@@ -91,13 +91,13 @@ fn hash_file(path: &Path, hash: &mut Xxh3) {
 }
 
 /// A data directory of a server that was killed: with a log, a state, and a snapshot that the log goes on after.
-struct Used {
+pub(crate) struct Used {
     folder: TempDir,
-    made: PathBuf,
+    pub(crate) made: PathBuf,
 }
 
 impl Used {
-    fn make() -> Self {
+    pub(crate) fn make() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let made = folder.path().join("made");
         let mut server =
@@ -127,7 +127,7 @@ impl Used {
     }
 
     /// A copy of it.
-    fn copy(&self, name: &str) -> PathBuf {
+    pub(crate) fn copy(&self, name: &str) -> PathBuf {
         let copy = self.folder.path().join(name);
         let copied = Command::new("cp").args(["-a", "--sparse=always"]).arg(&self.made).arg(&copy).status();
         assert!(copied.unwrap().success());
@@ -157,11 +157,11 @@ fn replace(path: &Path, from: &str, to: &str) {
     fs::write(path, text.replace(from, to)).unwrap();
 }
 
-fn write_at(path: &Path, at: u64, bytes: &[u8]) {
+pub(crate) fn write_at(path: &Path, at: u64, bytes: &[u8]) {
     File::options().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
 }
 
-fn flip_at(path: &Path, at: u64) {
+pub(crate) fn flip_at(path: &Path, at: u64) {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
@@ -169,7 +169,7 @@ fn flip_at(path: &Path, at: u64) {
 }
 
 /// The only file below `dir` whose path ends so.
-fn file(dir: &Path, end: &str) -> PathBuf {
+pub(crate) fn file(dir: &Path, end: &str) -> PathBuf {
     fn all(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -184,7 +184,7 @@ fn file(dir: &Path, end: &str) -> PathBuf {
 }
 
 /// As after a power loss: the state is not to be trusted.
-fn distrust(dir: &Path) {
+pub(crate) fn distrust(dir: &Path) {
     let path = dir.join("state/MARKER");
     let text = fs::read_to_string(&path).unwrap();
     let boot = text.lines().find_map(|line| line.strip_prefix("open ")).unwrap();

@@ -20,4 +20,5 @@ mod server;
 mod surface;
 mod tls;
 mod transfer;
+mod verify;
 mod watch;

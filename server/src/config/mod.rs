@@ -27,6 +27,8 @@ pub struct Settings {
     pub raft: RaftSettings,
     /// `[cluster]`
     pub cluster: ClusterSettings,
+    /// `[backup]`
+    pub backup: BackupSettings,
     /// `[limits]`
     pub limits: konsul_service::Limits,
     /// `[log]`
@@ -120,6 +122,17 @@ pub enum MemberKind {
     Replica,
 }
 
+/// The backups that the server makes by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupSettings {
+    /// The folder; none: there are no backups.
+    pub folder: Option<PathBuf>,
+    /// How often.
+    pub interval: Duration,
+    /// How many are kept.
+    pub keep: usize,
+}
+
 /// What is logged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogSettings {
@@ -177,6 +190,7 @@ impl Default for Settings {
                 tls_cert: None,
                 tls_key: None,
             },
+            backup: BackupSettings { folder: None, interval: Duration::from_secs(24 * 60 * 60), keep: 7 },
             limits: konsul_service::Limits::default(),
             log: LogSettings {
                 filter: "info,openraft=error,raft_engine=error".to_owned(),

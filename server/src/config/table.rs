@@ -274,6 +274,18 @@ pub const SETTINGS: &[Setting] = &[
         "File with this member's certificate, in PEM, for the name `peer.konsul`."
     ),
     plain!("cluster.tls_key", cluster.tls_key, "File with its private key, in PEM."),
+    plain!(
+        "backup.folder",
+        backup.folder,
+        "Folder that this server backs the whole store up to, by itself; made if it is not there. Each backup is restored for a trial before it appears. Every member that has this setting makes its own. Empty: none."
+    ),
+    plain!(
+        "backup.interval",
+        backup.interval,
+        "How often a backup is made. After a start the next one is due when the newest in the folder is this old.",
+        seconds(1)..=seconds(10 * 365 * 86_400)
+    ),
+    plain!("backup.keep", backup.keep, "How many backups are kept; older ones are removed.", 1..=100_000),
     bytes!(
         "limits.max_value_bytes",
         limits.max_value_bytes,

@@ -16,6 +16,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use super::calls::Calls;
 use super::histograms::{Histograms, Reading};
 use super::process;
+use crate::backup::BackupStats;
 
 /// What the metrics are read from.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub(crate) struct Sources {
     pub(crate) stats: Arc<Stats>,
     /// Consensus.
     pub(crate) propose: Arc<dyn Propose>,
+    /// Backups made by the server itself.
+    pub(crate) backups: Arc<BackupStats>,
 }
 
 /// All metrics of a server.
@@ -66,6 +69,7 @@ impl Metrics {
         observe_watches(&meter, &sources.readers.hub);
         observe_coordination(&meter, &sources.readers);
         observe_raft(&meter, &sources);
+        observe_backups(&meter, &sources.backups);
         register_histograms(&registry, &calls, &sources.stats).map_err(|e| failed(&e))?;
         Ok(Self { registry, calls, _provider: provider })
     }
@@ -113,6 +117,37 @@ fn counter(
         .with_description(help)
         .with_callback(move |o| o.observe(read(), &[]))
         .build();
+}
+
+fn observe_backups(meter: &Meter, stats: &Arc<BackupStats>) {
+    let read = |number: fn(&BackupStats) -> &AtomicU64| {
+        let stats = stats.clone();
+        move || number(&stats).load(Relaxed)
+    };
+    gauge(
+        meter,
+        "konsul_backup_last_time_seconds",
+        "When the newest backup in backup.folder was made, in seconds since 1970; 0 if there is none",
+        read(|stats| &stats.last_s),
+    );
+    gauge(
+        meter,
+        "konsul_backup_last_bytes",
+        "Bytes of the last backup this server made since its start",
+        read(|stats| &stats.last_bytes),
+    );
+    counter(
+        meter,
+        "konsul_backups_made",
+        "Backups made and restored for a trial since the start",
+        read(|stats| &stats.made),
+    );
+    counter(
+        meter,
+        "konsul_backups_failed",
+        "Backups that failed since the start",
+        read(|stats| &stats.failed),
+    );
 }
 
 fn observe_calls(meter: &Meter, calls: &Arc<Calls>) {

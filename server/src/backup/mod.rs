@@ -1,4 +1,6 @@
-//! Looking at backup files without a server.
+//! Backup files: looked at without a server, and made by one at its own times (`schedule`).
+
+mod schedule;
 
 use std::fs::File;
 use std::io::Read;
@@ -7,6 +9,8 @@ use std::path::Path;
 use konsul_state::StateHash;
 use konsul_state::backup::{BackupError, Part, Reader, Trial, TrialError};
 use konsul_state::command::{BackupHeader, BackupTrailer};
+
+pub(crate) use schedule::{BackupStats, Schedule};
 
 /// How much is read at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -136,7 +140,7 @@ pub fn verify(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Summary
     let mut file = File::open(path)?;
     let bytes = file.metadata()?.len();
     let scratch = tempfile::tempdir()?;
-    let map_bytes = usize::try_from(bytes * TRIAL_GROWTH + TRIAL_BYTES).unwrap_or(usize::MAX);
+    let map_bytes = usize::try_from(bytes * TRIAL_GROWTH + TRIAL_BYTES).unwrap_or(usize::MAX / 2);
     let mut trial = Trial::begin(scratch.path(), map_bytes)?;
     let mut piece = vec![0; PIECE_BYTES];
     let mut done = 0;
