@@ -8,6 +8,7 @@ use crate::backup::Backup;
 use crate::cluster::Cluster;
 use crate::compact::Compact;
 use crate::completion::Completion;
+use crate::defrag::Defrag;
 use crate::elect::Elect;
 use crate::kv::Kv;
 use crate::lease::Lease;
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     Backup(Backup),
     Cluster(Cluster),
     Compact(Compact),
+    Defrag(Defrag),
     Tls(Tls),
     Recover(Recover),
     Verify(Verify),

@@ -4,7 +4,7 @@
 //! # Layout
 //! - `args`: the command line
 //! - `session`: the client and the output of a command
-//! - `kv`, `lease`, `lock`, `elect`, `status`, `compact`: the client commands, one file each
+//! - `kv`, `lease`, `lock`, `elect`, `status`, `compact`, `defrag`: the client commands, one file each
 //! - `transfer`: `export` and `import`
 //! - `backup`: backups of a whole store, with `progress` on a terminal
 //! - `holding`: runs a command while something is held; `signals`: what it is told meanwhile
@@ -21,6 +21,7 @@ mod backup;
 mod cluster;
 mod compact;
 mod completion;
+mod defrag;
 mod elect;
 mod failure;
 mod holding;
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Backup(command) => command.run(cli.client),
         Command::Status(command) => session::run(cli.client, |session| command.run(session)),
         Command::Cluster(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Defrag(command) => session::run(cli.client, |session| command.run(session)),
         Command::Compact(command) => session::run(cli.client, |session| command.run(session)),
         Command::Kv(command) => session::run(cli.client, |session| command.run(session)),
         Command::Export(command) => session::run(cli.client, |session| command.run(session)),

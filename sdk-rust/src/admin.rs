@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use konsul_proto::v1::admin_client::AdminClient;
 use konsul_proto::v1::{
-    CompactRequest, CompactResponse, Consistency, DemoteMemberRequest, JoinClusterRequest,
-    ListMembersRequest, ListMembersResponse, PromoteMemberRequest, ReadOptions, RemoveMemberRequest,
-    RestoreRequest, RestoreResponse, SnapshotRequest, StatusRequest, StatusResponse,
+    CompactRequest, CompactResponse, Consistency, DefragmentRequest, DefragmentResponse, DemoteMemberRequest,
+    JoinClusterRequest, ListMembersRequest, ListMembersResponse, PromoteMemberRequest, ReadOptions,
+    RemoveMemberRequest, RestoreRequest, RestoreResponse, SnapshotRequest, StatusRequest, StatusResponse,
     TransferLeadershipRequest,
 };
 use tonic::{Request, Response, Status};
@@ -108,6 +108,18 @@ impl Admin {
     pub async fn transfer_leadership(&self, to: Option<&str>) -> Result<(), Error> {
         let request = TransferLeadershipRequest { name: to.unwrap_or_default().to_owned() };
         self.change(request, |mut admin, request| async move { admin.transfer_leadership(request).await })
+            .await
+    }
+
+    /// Gives the space that the server's store does not use back to its file system, while everything goes on.
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION when its disk has no room for the copy that this takes.
+    pub async fn defragment(&self) -> Result<DefragmentResponse, Error> {
+        Call::waiting(&self.client, self.client.shared.timeout)
+            .send(DefragmentRequest {}, |transport, _, request| async move {
+                AdminClient::new(transport).defragment(request).await
+            })
             .await
     }
 

@@ -91,6 +91,7 @@ impl Server {
         let backup_stats = Arc::new(BackupStats::default());
         let sources = Sources {
             backups: backup_stats.clone(),
+            limits: (settings.limits.max_store_bytes, settings.limits.soft_store_bytes()),
             state: state.clone(),
             readers: readers.clone(),
             stats: node.stats(),
@@ -255,6 +256,7 @@ fn raft_settings(settings: &Settings, bound: SocketAddr) -> Result<konsul_raft::
         },
         log_max_age: settings.raft.log_max_age,
         snapshot_min_bytes: settings.raft.snapshot_log_bytes,
+        max_unused_bytes: settings.store.max_unused_bytes,
         snapshot_bytes_per_second: settings.raft.snapshot_bytes_per_second,
         reserve_bytes: settings.raft.disk_reserve_bytes,
         heartbeat: settings.raft.heartbeat,

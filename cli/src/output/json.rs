@@ -40,6 +40,7 @@ named!(
     StatusResponse,
     ListMembersResponse,
     CompactResponse,
+    DefragmentResponse,
     RestoreResponse,
     GrantResponse,
     RefreshResponse,
@@ -100,6 +101,7 @@ mod tests {
             proto::WatchEvent::NAME,
             proto::StatusResponse::NAME,
             proto::CompactResponse::NAME,
+            proto::DefragmentResponse::NAME,
             proto::RestoreResponse::NAME,
         ] {
             assert!(descriptor(name).is_ok(), "{name}");

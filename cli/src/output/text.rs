@@ -109,28 +109,30 @@ impl Text for proto::StatusResponse {
             id => id.to_string(),
         };
         let uptime = self.uptime.as_ref().map_or(0, |uptime| uptime.seconds);
-        fields(&[
-            ("version", self.version.clone()),
-            ("revision", self.revision.to_string()),
-            ("compacted up to", self.compact_revision.to_string()),
-            ("entries", self.entries.to_string()),
-            ("watch streams", self.watch_streams.to_string()),
-            ("persistence", self.persistence.clone()),
-            (
-                "store",
-                format!("{} used of at most {}", size(self.store_used_bytes), size(self.store_max_bytes)),
-            ),
-            ("store file", size(self.store_file_bytes)),
-            ("log", size(self.log_bytes)),
-            ("cluster", self.cluster_id.clone()),
-            ("member", self.member_id.to_string()),
-            ("leader", leader),
-            ("term", self.term.to_string()),
-            ("applied index", self.applied_index.to_string()),
-            ("state hash", self.state_hash.clone()),
-            ("started", time(self.start_time.as_ref())),
-            ("uptime", span(uptime)),
-        ])
+        let warnings = self.warnings.iter().map(|warning| format!("{RED}warning{RED:#}: {warning}\n"));
+        warnings.collect::<String>()
+            + &fields(&[
+                ("version", self.version.clone()),
+                ("revision", self.revision.to_string()),
+                ("compacted up to", self.compact_revision.to_string()),
+                ("entries", self.entries.to_string()),
+                ("watch streams", self.watch_streams.to_string()),
+                ("persistence", self.persistence.clone()),
+                (
+                    "store",
+                    format!("{} used of at most {}", size(self.store_used_bytes), size(self.store_max_bytes)),
+                ),
+                ("store file", size(self.store_file_bytes)),
+                ("log", size(self.log_bytes)),
+                ("cluster", self.cluster_id.clone()),
+                ("member", self.member_id.to_string()),
+                ("leader", leader),
+                ("term", self.term.to_string()),
+                ("applied index", self.applied_index.to_string()),
+                ("state hash", self.state_hash.clone()),
+                ("started", time(self.start_time.as_ref())),
+                ("uptime", span(uptime)),
+            ])
     }
 }
 
@@ -342,6 +344,13 @@ pub(super) fn escape(text: &str) -> String {
         }
         escaped
     })
+}
+
+impl Text for proto::DefragmentResponse {
+    fn text(&self) -> String {
+        let Self { bytes_before, bytes_after } = self;
+        format!("the store's file has {bytes_after} bytes on disk, and had {bytes_before}\n")
+    }
 }
 
 impl Text for proto::RestoreResponse {

@@ -17,6 +17,7 @@ mod peers;
 mod proxy;
 mod resume;
 mod server;
+mod space;
 mod surface;
 mod tls;
 mod transfer;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use konsul_state::propose::BatchSink;
+use konsul_state::snapshot::{Plan, Replacement};
 use konsul_state::store::{Entry, Payload as StatePayload};
 use konsul_state::{Command, CommandGroup, LogPosition, Run, StateError, StateWriter};
 use openraft::storage::ApplyResponder;
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::hashes::Hashes;
 use crate::health::Health;
+use crate::log::LogReader;
 use crate::snapshots::{SnapshotDir, Snapshots};
 use crate::space::{Space, Waits};
 use crate::stats::Stats;
@@ -28,6 +30,8 @@ use crate::types::{Payload, RaftEntry, Types, encode_membership, entry_bytes, in
 /// How long to wait before trying again for space.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
+/// Most bytes of entries that are applied to a copy at a time.
+const MAX_CATCH_UP_BYTES: usize = 4 << 20;
 /// Most Commands, and bytes of them, that are applied where they come in.
 const MAX_COMMANDS_HERE: usize = 4;
 const MAX_BYTES_HERE: usize = 16 << 10;
@@ -49,6 +53,10 @@ pub(crate) enum Work {
     Install { from: PathBuf, done: oneshot::Sender<io::Result<()>> },
     /// Wait for a snapshot, and replace the state by it; it is no older than the state.
     Resync { from: oneshot::Receiver<SnapshotDir>, done: oneshot::Sender<io::Result<()>> },
+    /// Say where a copy of the state is to be put together that will take its place.
+    Plan { done: oneshot::Sender<io::Result<Plan>> },
+    /// Bring a copy of the state up to date, and let it take its place.
+    Replace { replacement: Replacement, log: LogReader, done: oneshot::Sender<io::Result<()>> },
     /// Say what is applied, and the last membership.
     Applied { done: oneshot::Sender<io::Result<Applied>> },
 }
@@ -112,6 +120,14 @@ impl Worker for Arc<Applier> {
             }
             Work::Resync { from, done } => {
                 done.send(self.resync(writer, from)).unwrap_or_default();
+            }
+            Work::Plan { done } => {
+                done.send(Ok(writer.plan())).unwrap_or_default();
+            }
+            Work::Replace { mut replacement, log, done } => {
+                let replaced = catch_up(&mut replacement, &log, writer.state().applied().index);
+                let replaced = replaced.and_then(|()| writer.replace(replacement).map_err(io::Error::other));
+                done.send(replaced).unwrap_or_default();
             }
             Work::Applied { done } => {
                 let applied = || Ok((writer.state().view()?.applied(), writer.membership()?));
@@ -267,6 +283,23 @@ impl Applier {
     fn broken(&self, error: &dyn std::fmt::Display) -> io::Error {
         self.health.break_down(format!("the state could not be written: {error}"));
         io::Error::other(error.to_string())
+    }
+}
+
+/// Applies the log's entries to a copy of the state, up to one that the state has.
+pub(crate) fn catch_up(replacement: &mut Replacement, log: &LogReader, upto: u64) -> io::Result<()> {
+    loop {
+        let next = replacement.applied().map_err(io::Error::other)?.index + 1;
+        if next > upto {
+            return Ok(());
+        }
+        let entries = log.read(next..upto + 1, MAX_CATCH_UP_BYTES)?;
+        let is_next = entries.first().is_some_and(|entry| entry.log_id.index == next);
+        if !is_next {
+            return Err(invalid(format!("the log has no entry {next} any more")));
+        }
+        let entries = entries.iter().map(decode).collect::<io::Result<Vec<_>>>()?;
+        replacement.catch_up(entries).map_err(io::Error::other)?;
     }
 }
 

@@ -1,12 +1,14 @@
-//! Decides when a snapshot is due, by bytes rather than by entries and by age, and has the log purged behind it.
+//! Decides when a snapshot is due, by bytes rather than by entries and by age, and has the log purged behind it; and gives space
+//! back that the state does not use.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::apply::{Work, catch_up};
 use crate::log::LogReader;
 use crate::machine::Builder;
 use crate::proposer::Raft;
@@ -15,6 +17,8 @@ use crate::types::log_id;
 
 /// How long to wait after a snapshot that could not be made.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// How often to look whether the state's file should be shrunk.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Makes snapshots when enough was applied since the last one.
 pub(crate) struct Keeper {
@@ -28,7 +32,14 @@ pub(crate) struct Keeper {
     pub(crate) min_bytes: u64,
     /// How old an entry of the log may become, and at most twice that.
     pub(crate) max_age: Duration,
+    /// How many bytes of the state's file may be unused; 0: any.
+    pub(crate) max_unused_bytes: u64,
+    /// To the state's thread.
+    pub(crate) works: mpsc::Sender<Work>,
 }
+
+/// Somebody asks for the state's file to be shrunk.
+pub(crate) type Asked = oneshot::Sender<Result<(), String>>;
 
 /// Entries up to `begin` are older than the period when it ends.
 struct Period {
@@ -39,24 +50,37 @@ struct Period {
 enum Due {
     Growth,
     Age,
+    Look,
+    Asked(Asked),
 }
 
 impl Keeper {
     /// Works until `stop` turns true or its sender is gone.
-    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(self, mut asked: mpsc::Receiver<Asked>, mut stop: watch::Receiver<bool>) {
         self.set_threshold();
         self.builder.growth.add(0);
         let mut period = self.period();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = self.builder.growth.exceeded.notified() => Due::Growth,
                 () = tokio::time::sleep_until(period.end) => Due::Age,
+                _ = looks.tick() => Due::Look,
+                Some(asked) = asked.recv() => Due::Asked(asked),
             };
             let done = match due {
                 Due::Growth if !self.has_grown() => continue,
                 Due::Growth => self.snapshot(0).await,
                 Due::Age => self.end_period(&mut period).await,
+                Due::Look if !self.has_holes() => continue,
+                Due::Look => self.shrink().await,
+                Due::Asked(asked) => {
+                    // Whoever asked may have gone away.
+                    let _ = asked.send(self.shrink().await);
+                    continue;
+                }
             };
             let Err(error) = done else { continue };
             if *stop.borrow() {
@@ -86,6 +110,47 @@ impl Keeper {
     fn has_grown(&self) -> bool {
         let growth = &self.builder.growth;
         growth.bytes.load(Relaxed) >= growth.threshold.load(Relaxed)
+    }
+
+    /// Whether so much of the state's file is unused that it is worth a copy of the rest.
+    fn has_holes(&self) -> bool {
+        let Ok((used, file)) = self.builder.state.size_bytes() else { return false };
+        self.max_unused_bytes > 0 && file > 2 * used && file - used > self.max_unused_bytes
+    }
+
+    /// Gives back what the state's file does not use: a fresh snapshot, which has no holes, is brought up to date with the log
+    /// beside the state, and takes its place.
+    async fn shrink(&self) -> Result<(), String> {
+        let failed = |e: &dyn std::fmt::Display| format!("the state's file was not shrunk: {e}");
+        let (used, before) = self.builder.state.size_bytes().map_err(|e| failed(&e))?;
+        if !self.space.has_room_for(2 * used) {
+            let bytes = 2 * used;
+            return Err(failed(&format!(
+                "it needs {bytes} bytes for the time being, and the disk has not that much left"
+            )));
+        }
+        self.snapshot(0).await?;
+        let snapshot = self.builder.snapshots.newest().map_err(|e| failed(&e))?;
+        let snapshot = snapshot.ok_or_else(|| failed(&"there is no snapshot"))?;
+        let (done, planned) = oneshot::channel();
+        let stopped = || failed(&"the state has been closed");
+        self.works.send(Work::Plan { done }).await.map_err(|_| stopped())?;
+        let plan = planned.await.map_err(|_| stopped())?.map_err(|e| failed(&e))?;
+        let (log, state) = (self.log.clone(), self.builder.state.clone());
+        let build = move || {
+            let mut replacement = plan.build(&snapshot.path).map_err(std::io::Error::other)?;
+            // Most of it here, so that the thread that applies has little left to do.
+            catch_up(&mut replacement, &log, state.applied().index)?;
+            Ok(replacement)
+        };
+        let replacement = self.builder.threads.run("shrink", build).await.map_err(|e| failed(&e))?;
+        let (done, replaced) = oneshot::channel();
+        let log = self.log.clone();
+        self.works.send(Work::Replace { replacement, log, done }).await.map_err(|_| stopped())?;
+        replaced.await.map_err(|_| stopped())?.map_err(|e| failed(&e))?;
+        let (_, after) = self.builder.state.size_bytes().map_err(|e| failed(&e))?;
+        tracing::info!(before, after, "gave space back to the file system");
+        Ok(())
     }
 
     /// A snapshot costs as much as the state is big, so it should save at least half as much log.

@@ -48,6 +48,8 @@ pub struct Settings {
     pub log_max_age: Duration,
     /// Fewest bytes of entries between two snapshots.
     pub snapshot_min_bytes: u64,
+    /// Bytes of the state's file that may be unused before it is shrunk, if they are more than half of it; 0: it never is.
+    pub max_unused_bytes: u64,
     /// Most bytes of a snapshot that are written in a second.
     pub snapshot_bytes_per_second: u64,
     /// Below this much free space, on the disk or in the state's map, only deletes and compaction are
@@ -152,6 +154,7 @@ impl Settings {
             log_keep_bytes: 16 << 20,
             log_max_age: Duration::from_secs(24 * 60 * 60),
             snapshot_min_bytes: 64 << 20,
+            max_unused_bytes: 256 << 20,
             snapshot_bytes_per_second: 128 << 20,
             reserve_bytes: 64 << 20,
             disk: Arc::new(RealDisk),

@@ -41,6 +41,7 @@ impl AdminService {
         let standing = core.propose.standing();
         let (_, store_file_bytes) = core.state.size_bytes()?;
         let view = core.state.view()?;
+        let used = view.used_bytes()?;
         let started_at = self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(v1::StatusResponse {
             revision: view.revision().0,
@@ -51,7 +52,7 @@ impl AdminService {
             leader_id: standing.leader_id.unwrap_or_default(),
             term: standing.term,
             applied_index: view.applied().index,
-            store_used_bytes: view.used_bytes()?,
+            store_used_bytes: used,
             store_file_bytes,
             store_max_bytes: core.limits.max_store_bytes,
             log_bytes: standing.log_bytes,
@@ -61,6 +62,8 @@ impl AdminService {
             uptime: prost_types::Duration::try_from(self.started.elapsed()).ok(),
             persistence: self.about.persistence.to_owned(),
             state_hash: view.hash().to_string(),
+            store_soft_bytes: core.limits.soft_store_bytes(),
+            warnings: core.warnings(used),
         })
     }
 
@@ -183,6 +186,17 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::DemoteMemberResponse>, Status> {
         self.change(Change::Demote(named(request.into_inner().name)?)).await?;
         Ok(Response::new(v1::DemoteMemberResponse {}))
+    }
+
+    async fn defragment(
+        &self,
+        _request: Request<v1::DefragmentRequest>,
+    ) -> Result<Response<v1::DefragmentResponse>, Status> {
+        let size = || self.core.state.size_bytes().map_err(ServiceError::from);
+        let (_, bytes_before) = size()?;
+        self.core.propose.shrink().await.map_err(ServiceError::from)?;
+        let (_, bytes_after) = size()?;
+        Ok(Response::new(v1::DefragmentResponse { bytes_before, bytes_after }))
     }
 
     type SnapshotStream = backup::Pieces;

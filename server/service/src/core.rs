@@ -159,6 +159,19 @@ impl Core {
         Ok(outcome)
     }
 
+    /// What somebody should look at, given the bytes in use.
+    pub(crate) fn warnings(&self, used: u64) -> Vec<String> {
+        let (limit, soft) = (self.limits.max_store_bytes, self.limits.soft_store_bytes());
+        let what = match used {
+            used if used >= limit => "writes that grow it are refused",
+            used if used >= soft => "beyond that, writes that grow it are refused",
+            _ => return Vec::new(),
+        };
+        vec![format!(
+            "the store has {used} of at most {limit} bytes, and {what}: delete keys and compact, or raise limits.max_store_bytes"
+        )]
+    }
+
     /// Refuses a write that grows a full store. The store is measured again after every so many bytes were
     /// accepted, and before every write while it is full, so that it opens by itself. A retry of what was carried out
     /// adds nothing and gets its outcome.

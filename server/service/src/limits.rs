@@ -81,6 +81,8 @@ pub struct Limits {
     /// Bytes of data in the store from which on writes that grow it are refused; deletes and compaction go
     /// on working. Default 8 GiB. The store's map must be larger, so that there is room for those.
     pub max_store_bytes: u64,
+    /// Per cent of `max_store_bytes` from which on the server warns, in its status, metrics and log. Default 80.
+    pub store_warning_percent: u32,
     /// Most reads that wait at a time for a `min_revision`. Default 10,000.
     pub max_waiting_reads: usize,
     /// Most calls that wait at a time for a lock or an election, or observe one. Default 100,000.
@@ -113,6 +115,7 @@ impl Default for Limits {
             max_value_bytes: 1 << 20,
             max_request_bytes: 4 << 20,
             max_store_bytes: 8 << 30,
+            store_warning_percent: 80,
             max_waiting_reads: 10_000,
             max_waiting_locks: 100_000,
             max_watch_streams: 100_000,
@@ -129,6 +132,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Bytes of data in the store from which on the server warns.
+    #[must_use]
+    pub fn soft_store_bytes(&self) -> u64 {
+        self.max_store_bytes / 100 * u64::from(self.store_warning_percent)
+    }
+
     /// Most bytes of a request: as set, but always enough for the greatest value and a precondition that
     /// compares with another one.
     #[must_use]

@@ -57,6 +57,8 @@ pub struct StoreSettings {
     pub persistence: Persistence,
     /// What a commit waits for.
     pub durability: Durability,
+    /// Unused bytes of the state's file after which it is shrunk.
+    pub max_unused_bytes: u64,
 }
 
 /// How writes are agreed on.
@@ -164,7 +166,11 @@ impl Default for Settings {
                 runtimes: 0,
                 bounds: konsul_fronts::Bounds::default(),
             },
-            store: StoreSettings { persistence: Persistence::Lmdb, durability: Durability::Log },
+            store: StoreSettings {
+                persistence: Persistence::Lmdb,
+                durability: Durability::Log,
+                max_unused_bytes: 256 << 20,
+            },
             raft: RaftSettings {
                 max_waiting_writes: 16_384,
                 max_entries_in_flight: 2,

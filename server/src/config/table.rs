@@ -163,6 +163,12 @@ pub const SETTINGS: &[Setting] = &[
         store.durability,
         "What the state waits for: `log` (the synced log and the snapshots are what is durable) or `synced` (the state is synced too, 5 to 15 times slower)."
     ),
+    bytes!(
+        "store.max_unused_bytes",
+        store.max_unused_bytes,
+        "Bytes of the state's file that may be unused. Beyond that, and if they are more than half of it, the file is rewritten without them while everything goes on. 0: never.",
+        0..=16_384 * GIB
+    ),
     plain!(
         "raft.max_waiting_writes",
         raft.max_waiting_writes,
@@ -303,6 +309,12 @@ pub const SETTINGS: &[Setting] = &[
         limits.max_store_bytes,
         "Bytes of data from which on writes that grow the store are refused; deletes and compaction go on.",
         1 << 20..=16_384 * GIB
+    ),
+    plain!(
+        "limits.store_warning_percent",
+        limits.store_warning_percent,
+        "Per cent of `max_store_bytes` from which on the server warns: in `konsul status`, in the metric `konsul_store_nearly_full` and in the log.",
+        1..=100
     ),
     plain!(
         "limits.max_waiting_reads",

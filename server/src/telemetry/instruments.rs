@@ -27,6 +27,8 @@ pub(crate) struct Sources {
     pub(crate) readers: Arc<Readers>,
     /// The log and the proposer.
     pub(crate) stats: Arc<Stats>,
+    /// The store's hard and soft limit in bytes.
+    pub(crate) limits: (u64, u64),
     /// Consensus.
     pub(crate) propose: Arc<dyn Propose>,
     /// Backups made by the server itself.
@@ -223,6 +225,19 @@ fn observe_state(meter: &Meter, sources: &Sources) {
         "konsul_store_used_bytes",
         "Bytes of the state that hold data",
         of_view(state, |v| v.used_bytes().unwrap_or(0)),
+    );
+    let limits = sources.limits;
+    gauge(
+        meter,
+        "konsul_store_max_bytes",
+        "Limit of the store, after which writes that grow it are refused",
+        move || limits.0,
+    );
+    gauge(
+        meter,
+        "konsul_store_nearly_full",
+        "1 while the store has more than limits.store_warning_percent of its limit",
+        of_view(state, move |v| v.used_bytes().is_ok_and(|used| used >= limits.1).into()),
     );
     gauge(meter, "konsul_store_history_bytes", "Bytes of history", of_view(state, |v| v.history_bytes()));
     let of_file = state.clone();

@@ -55,6 +55,11 @@ fn was_synced(text: &str) -> bool {
 }
 
 impl Marker {
+    /// The same for another generation.
+    pub(crate) fn of_generation(&self, generation: u64) -> Self {
+        Self { generation, ..self.clone() }
+    }
+
     /// Marks the state as open under this boot.
     pub(crate) fn begin(&self, options: &StoreOptions) -> Result<(), StateError> {
         let synced = match (options.persistence, options.durability) {

@@ -112,6 +112,9 @@ pub trait Propose: Send + Sync + 'static {
 
     /// Changes the membership.
     fn change(&self, change: Change) -> Changing<'_>;
+
+    /// Gives space that this member's store does not use back to the file system, while everything goes on.
+    fn shrink(&self) -> Changing<'_>;
 }
 
 /// Answers what members ask their leader.
@@ -228,6 +231,11 @@ impl Propose for Solo {
 
     fn change(&self, _: Change) -> Changing<'_> {
         let refused = ChangeError::Refused("there is only one member".to_owned());
+        Box::pin(std::future::ready(Err(refused)))
+    }
+
+    fn shrink(&self) -> Changing<'_> {
+        let refused = ChangeError::Refused("a store without a log is not shrunk".to_owned());
         Box::pin(std::future::ready(Err(refused)))
     }
 }

@@ -11,7 +11,7 @@ use crate::hash::StateHash;
 use crate::ids::{LogPosition, Revision};
 use crate::marker;
 use crate::room::Room;
-use crate::store::{self, Persistence, State, StateWriter, Store, StoreOptions};
+use crate::store::{self, Entry, Persistence, State, StateWriter, Store, StoreOptions};
 use crate::verify::Finding;
 use crate::view::View;
 
@@ -97,20 +97,107 @@ impl StateWriter {
     /// # Errors
     /// [`StateError`] when the copy can't be used; the present state stays.
     pub fn install(&mut self, from: &Path) -> Result<(), StateError> {
-        let mut next = self.marker.clone();
-        next.generation += 1;
-        let dir = store::generation_dir(&self.options.dir, next.generation);
+        let replacement = self.plan().build(from)?;
+        self.take(replacement)
+    }
+
+    /// Where another store is to be put together that will take the place of this one: [`Plan::build`] may be called on another
+    /// thread, while this one goes on.
+    #[must_use]
+    pub fn plan(&mut self) -> Plan {
+        self.generation += 1;
+        Plan { options: self.options.clone(), generation: self.generation }
+    }
+
+    /// Lets a store take the place of the present one, of which it has to be a copy that has caught up: applied and hash are the
+    /// same, so readers notice nothing.
+    ///
+    /// # Errors
+    /// [`StateError::Corrupt`] when it is not the same; the present store stays.
+    pub fn replace(&mut self, replacement: Replacement) -> Result<(), StateError> {
+        let view = View::begin(replacement.store.clone())?;
+        let present = self.state.view()?;
+        if (view.applied(), view.hash()) != (present.applied(), present.hash()) {
+            let what = format!("a copy of the state at entry {} is not the same", view.applied().index);
+            return Err(StateError::corrupt("meta", what));
+        }
+        drop((view, present));
+        self.take(replacement)
+    }
+
+    fn take(&mut self, mut replacement: Replacement) -> Result<(), StateError> {
+        replacement.store.env.force_sync()?;
+        let next = self.marker.of_generation(replacement.generation);
+        next.begin(&self.options)?;
+        replacement.is_taken = true;
+        let old = self.state.replace(replacement.store.clone());
+        self.marker = next;
+        if let Some(room) = replacement.room.take() {
+            self.room = room;
+        }
+        // Views of the old generation keep its file open; unlinking it is safe and frees it with the last one.
+        fs::remove_dir_all(&old.dir).map_err(StateError::file(&old.dir))
+    }
+}
+
+/// Where a store is to be put together, and how.
+pub struct Plan {
+    options: StoreOptions,
+    generation: u64,
+}
+
+/// A store that is to take the place of another. Dropped, its files are removed.
+pub struct Replacement {
+    store: Arc<Store>,
+    /// Taken along with the store.
+    room: Option<Room>,
+    generation: u64,
+    is_taken: bool,
+}
+
+impl Plan {
+    /// Opens a copy of the one made with [`State::copy_into`].
+    ///
+    /// # Errors
+    /// [`StateError`] when the copy can't be used.
+    pub fn build(self, from: &Path) -> Result<Replacement, StateError> {
+        let dir = store::generation_dir(&self.options.dir, self.generation);
         fs::create_dir_all(&dir).map_err(StateError::file(&dir))?;
         let path = dir.join(DATA);
         fs::copy(from.join(DATA), &path).map_err(StateError::file(&path))?;
-        let store = Store::open(&dir, &self.options)?;
-        let room = Room::of(&store)?;
-        store.env.force_sync()?;
-        next.begin(&self.options)?;
-        let old = self.state.replace(store);
-        self.marker = next;
-        self.room = room;
-        // Views of the old generation keep its file open; unlinking it is safe and frees it with the last one.
-        fs::remove_dir_all(&old.dir).map_err(StateError::file(&old.dir))
+        let store = Arc::new(Store::open(&dir, &self.options)?);
+        let room = Some(Room::of(&store)?);
+        Ok(Replacement { store, room, generation: self.generation, is_taken: false })
+    }
+}
+
+impl Replacement {
+    /// The last entry applied to it.
+    ///
+    /// # Errors
+    /// [`StateError`] when it is broken.
+    pub fn applied(&self) -> Result<LogPosition, StateError> {
+        Ok(View::begin(self.store.clone())?.applied())
+    }
+
+    /// Applies entries that the present store has already; what becomes of them is known.
+    ///
+    /// # Errors
+    /// As [`StateWriter::apply`].
+    pub fn catch_up(&mut self, entries: Vec<Entry>) -> Result<(), StateError> {
+        match &mut self.room {
+            Some(room) => store::apply_to(&self.store, room, entries).map(|_| ()),
+            // It was taken.
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            // What is left behind is removed when the store is opened next.
+            let _ = fs::remove_dir_all(&self.store.dir);
+        }
     }
 }

@@ -132,6 +132,8 @@ pub struct StateWriter {
     pub(crate) options: StoreOptions,
     pub(crate) marker: Marker,
     pub(crate) room: Room,
+    /// The last generation whose directory was given away.
+    pub(crate) generation: u64,
 }
 
 /// Says what [`open`] would find, and changes nothing.
@@ -160,7 +162,8 @@ pub fn open(options: StoreOptions) -> Result<(State, StateWriter, Origin), State
     let room = Room::of(&store)?;
     let state = State { current: Arc::new(ArcSwap::from_pointee(store)) };
     state.view()?;
-    Ok((state.clone(), StateWriter { state, options, marker, room }, origin))
+    let generation = marker.generation;
+    Ok((state.clone(), StateWriter { state, options, marker, room, generation }, origin))
 }
 
 /// The directory of one generation of the state; installing a snapshot begins another.
@@ -284,9 +287,24 @@ impl State {
         self.current.load_full()
     }
 
-    pub(crate) fn replace(&self, store: Store) -> Arc<Store> {
-        self.current.swap(Arc::new(store))
+    pub(crate) fn replace(&self, store: Arc<Store>) -> Arc<Store> {
+        self.current.swap(store)
     }
+}
+
+/// Applies entries to a store in one transaction.
+pub(crate) fn apply_to(store: &Store, room: &mut Room, entries: Vec<Entry>) -> Result<Run, StateError> {
+    room.reserve_for(store, &entries)?;
+    let mut rows = Rows::begin(store)?;
+    let mut run = Run::default();
+    for entry in entries {
+        let index = entry.position.index;
+        let outcomes = apply::entry(&mut rows, entry, &mut run)?;
+        run.outcomes.push(outcomes);
+        run.hashes.push((index, rows.hash));
+    }
+    rows.commit()?;
+    Ok(run)
 }
 
 impl StateWriter {
@@ -303,18 +321,7 @@ impl StateWriter {
     /// [`StateError::OutOfOrder`] unless the entries follow the last applied one without a gap; others when the
     /// store is broken or out of space ([`StateError::is_out_of_space`]).
     pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Run, StateError> {
-        let store = self.state.store();
-        self.room.reserve_for(&store, &entries)?;
-        let mut rows = Rows::begin(&store)?;
-        let mut run = Run::default();
-        for entry in entries {
-            let index = entry.position.index;
-            let outcomes = apply::entry(&mut rows, entry, &mut run)?;
-            run.outcomes.push(outcomes);
-            run.hashes.push((index, rows.hash));
-        }
-        rows.commit()?;
-        Ok(run)
+        apply_to(&self.state.store(), &mut self.room, entries)
     }
 
     /// The last membership applied, in consensus' own encoding, and the position it was applied at.

@@ -261,7 +261,8 @@ impl LogReader {
         Ok(())
     }
 
-    fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<RaftEntry>> {
+    /// The entries of a range, as many as there are, until about so many bytes are reached.
+    pub(crate) fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<RaftEntry>> {
         let (range, in_memory) = {
             let recent = self.shared.recent.lock();
             let range = recent.clamp(range);

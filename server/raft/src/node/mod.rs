@@ -12,7 +12,7 @@ use std::time::Duration;
 use konsul_state::State;
 use konsul_state::propose::{BatchSink, LeaderDesk};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -23,6 +23,7 @@ use crate::data_dir::DataDir;
 use crate::error::RaftError;
 use crate::health::Health;
 use crate::identity::Identity;
+use crate::keeper::Asked;
 use crate::leadership::{Leader, Leadership};
 use crate::log::LogReader;
 use crate::peer::{PeerPort, ServedPort, Tls};
@@ -53,6 +54,8 @@ pub struct Node {
     forming: Option<Arc<Forming>>,
     contact: Arc<Contact>,
     log: LogReader,
+    /// To the keeper.
+    shrink: mpsc::Sender<Asked>,
     desks: Arc<Desks>,
     stats: Arc<Stats>,
     health: Arc<Health>,

@@ -7,6 +7,7 @@ use konsul_state::propose::{Changing, Proposal, Propose, ProposeError, Standing}
 use konsul_state::{Command, Outcome};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant, RaftMetrics};
+use tokio::sync::oneshot;
 
 use super::Node;
 use crate::cluster::format_of;
@@ -82,6 +83,15 @@ impl Propose for Node {
             last_contact_ms: if *id == me { Some(0) } else { answered(*id) },
         };
         membership.nodes().map(describe).collect()
+    }
+
+    fn shrink(&self) -> Changing<'_> {
+        Box::pin(async move {
+            let stopped = || cluster::ChangeError::Refused("the server is stopping".to_owned());
+            let (done, shrunk) = oneshot::channel();
+            self.shrink.send(done).await.map_err(|_| stopped())?;
+            shrunk.await.map_err(|_| stopped())?.map_err(cluster::ChangeError::Refused)
+        })
     }
 
     fn change(&self, change: cluster::Change) -> Changing<'_> {

@@ -141,8 +141,11 @@ impl Node {
             applied: applied_here.clone(),
             min_bytes: settings.snapshot_min_bytes,
             max_age: settings.log_max_age,
+            max_unused_bytes: settings.max_unused_bytes,
+            works: works.clone(),
         };
-        let mut keeping = vec![tokio::spawn(keeper.run(keep_on.clone()))];
+        let (shrink, shrinking) = mpsc::channel(1);
+        let mut keeping = vec![tokio::spawn(keeper.run(shrinking, keep_on.clone()))];
         let running_reads = tokio::spawn(reads.clone().run(applied_here.clone(), asked));
         let proposing = tokio::spawn(proposer.clone().run(raft.clone(), leadership.clone(), forward));
         let closing = CancellationToken::new();
@@ -220,6 +223,7 @@ impl Node {
             forming: formed,
             contact,
             log: reader,
+            shrink,
             desks,
             stats,
             health,

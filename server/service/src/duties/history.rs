@@ -29,6 +29,9 @@ pub(super) struct History {
     max_bytes: u64,
     /// Rows of revisions up to this one are reclaimed, so that an idle server proposes nothing.
     trimmed: Revision,
+    /// From so many bytes of data on the store is nearly full.
+    soft_bytes: u64,
+    was_filling: bool,
 }
 
 impl History {
@@ -39,6 +42,8 @@ impl History {
             min_age_ms: u64::try_from(limits.history_min_age.as_millis()).unwrap_or(u64::MAX),
             max_bytes: limits.history_max_bytes,
             trimmed: Revision(0),
+            soft_bytes: limits.soft_store_bytes(),
+            was_filling: false,
         }
     }
 
@@ -66,6 +71,7 @@ impl History {
 
     /// Reclaims what is compacted, and compacts until history is within its bounds.
     async fn keep(&mut self) -> Result<(), DutyError> {
+        self.warn()?;
         loop {
             let standing = self.propose.standing();
             if standing.leader_id != Some(standing.member_id) {
@@ -93,6 +99,22 @@ impl History {
         let old = view.revision_at(now_ms().saturating_sub(self.min_age_ms))?;
         let to = if bytes > self.max_bytes { half } else { half.min(old) };
         Ok((to > compacted).then_some(to))
+    }
+
+    /// Says in the log that the store is filling up, and that it is no longer; once each.
+    fn warn(&mut self) -> Result<(), StateError> {
+        let used = self.state.view()?.used_bytes()?;
+        let is_filling = used >= self.soft_bytes;
+        if is_filling && !self.was_filling {
+            tracing::warn!(
+                used,
+                "the store is nearly full: delete keys and compact, or raise limits.max_store_bytes"
+            );
+        } else if self.was_filling && !is_filling {
+            tracing::info!(used, "the store has room again");
+        }
+        self.was_filling = is_filling;
+        Ok(())
     }
 
     /// Gives up a restore that somebody has left alone: it takes space on every member.

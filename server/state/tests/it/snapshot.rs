@@ -1,11 +1,12 @@
 //! Copies of the state and putting them in place.
 
 use bytes::Bytes;
+use konsul_state::command::{KeySpan, outcome};
 use konsul_state::snapshot::{DATA, inspect};
 use konsul_state::store::{self, Origin};
-use konsul_state::{Payload, Revision};
+use konsul_state::{CommandGroup, Payload, Revision, StateError};
 
-use crate::fixture::{Fixture, copy, kv_txn, options, put};
+use crate::fixture::{Fixture, copy, delete_range, kv_txn, options, put};
 
 #[test]
 fn a_copy_is_the_state_and_replaces_another() {
@@ -57,4 +58,47 @@ fn a_retry_is_known_after_an_installation() {
     (other.index, other.time_ms) = (f.index, f.time_ms);
     assert_eq!(other.apply(once), first);
     assert_eq!(other.get("k", None).as_deref(), Some("later"));
+}
+
+#[test]
+fn a_copy_that_has_caught_up_takes_the_place_of_a_store_full_of_holes() {
+    let mut f = Fixture::new();
+    for n in 0..300 {
+        f.put(&format!("k{n}"), &"x".repeat(20_000));
+    }
+    f.kv(vec![delete_range(KeySpan::prefix("k1"))]);
+    f.compact(301);
+    while matches!(f.trim(1_000).result, Some(outcome::Result::TrimHistory(done)) if done.more) {}
+    let to = tempfile::tempdir().unwrap();
+    copy(&f.state, &to.path().join("copy"));
+    let mut replacement = f.writer.plan().build(&to.path().join("copy")).unwrap();
+    // The present goes on meanwhile, and the copy is refused until it has caught up.
+    let mut missed = Vec::new();
+    for n in 0..10 {
+        let command = f.command(kv_txn(vec![put(&format!("later{n}"), "1")]));
+        let entry = f.entry(Payload::Commands(CommandGroup { commands: vec![command] }));
+        missed.push(entry.clone());
+        f.writer.apply(vec![entry]).unwrap();
+    }
+    let behind = f.writer.plan().build(&to.path().join("copy")).unwrap();
+    assert!(matches!(f.writer.replace(behind), Err(StateError::Corrupt { .. })));
+    assert_eq!(replacement.applied().unwrap().index + 10, f.state.applied().index);
+    replacement.catch_up(missed).unwrap();
+    let (hash, (_, before)) = (f.writer.hash().unwrap(), f.state.size_bytes().unwrap());
+    let old_view = f.state.view().unwrap();
+    f.writer.replace(replacement).unwrap();
+    assert_eq!((f.writer.hash().unwrap(), old_view.hash()), (hash, hash));
+    drop(old_view);
+    let (used, after) = f.state.size_bytes().unwrap();
+    // Some MiB are always allocated ahead.
+    assert!(after + (20 << 20) < before && used < after, "{used} used, {before} then {after}");
+    f.put("last", "1");
+    assert_eq!((f.get("later9", None).as_deref(), f.get("k17", None)), (Some("1"), None));
+    assert_eq!(f.state.view().unwrap().verify().unwrap(), []);
+    let hash = f.writer.hash().unwrap();
+    let Fixture { dir, state, writer, .. } = f;
+    drop((state, writer));
+    let (_, writer, origin) = store::open(options(dir.path(), "boot")).unwrap();
+    assert_eq!((origin, writer.hash().unwrap()), (Origin::Kept, hash));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "the marker and one generation");
 }
