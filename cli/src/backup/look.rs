@@ -40,8 +40,11 @@ impl Verify {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
         let damaged = |error| Failure::Backup { path: self.file.clone(), error };
         let mut progress = Progress::new("verifying");
-        let summary =
-            backup::verify(&self.file, |done, of| progress.show(done, Some(of))).map_err(damaged)?;
+        let show = |done, of| {
+            progress.show(done, Some(of));
+            Ok(())
+        };
+        let summary = backup::verify(&self.file, show).map_err(damaged)?;
         drop(progress);
         output.made(&Told::new("whole:", &self.file, summary))
     }

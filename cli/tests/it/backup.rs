@@ -253,9 +253,18 @@ fn a_server_backs_itself_up_and_keeps_no_more_than_asked_for() {
             .set("KONSUL_BACKUP_INTERVAL", interval)
             .set("KONSUL_BACKUP_KEEP", 2)
     };
+    // What servers left behind that were killed, and what one of them is still at.
+    std::fs::create_dir(&backups).unwrap();
+    let (old, young) = (backups.join(".konsul-backup-old"), backups.join(".konsul-backup-young"));
+    for unfinished in [&old, &young] {
+        std::fs::write(unfinished, "half").unwrap();
+    }
+    let days_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 24 * 60 * 60);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(days_ago).unwrap();
     let server = launch("1s").start();
     server.put("app/a", "1");
     reaches(&server, "konsul_backups_made_total", 1);
+    assert!(!old.exists() && young.exists());
     std::fs::write(backups.join("mine.txt"), "not a backup").unwrap();
     reaches(&server, "konsul_backups_made_total", 4);
     drop(server);

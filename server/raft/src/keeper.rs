@@ -19,6 +19,10 @@ use crate::types::log_id;
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How often to look whether the state's file should be shrunk.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// A copy that is behind by so many entries is brought up to date by the thread that applies, and all others wait meanwhile.
+const NEARLY_CAUGHT_UP: u64 = 500;
+/// How often a copy runs after a state that goes on, at most.
+const CATCH_UPS: usize = 20;
 
 /// Makes snapshots when enough was applied since the last one.
 pub(crate) struct Keeper {
@@ -139,8 +143,16 @@ impl Keeper {
         let (log, state) = (self.log.clone(), self.builder.state.clone());
         let build = move || {
             let mut replacement = plan.build(&snapshot.path).map_err(std::io::Error::other)?;
-            // Most of it here, so that the thread that applies has little left to do.
-            catch_up(&mut replacement, &log, state.applied().index)?;
+            // Nearly all of it here, so that the thread that applies has little left to do.
+            for _ in 0..CATCH_UPS {
+                replacement.sync().map_err(std::io::Error::other)?;
+                let upto = state.applied().index;
+                let applied = replacement.applied().map_err(std::io::Error::other)?.index;
+                if upto - applied <= NEARLY_CAUGHT_UP {
+                    break;
+                }
+                catch_up(&mut replacement, &log, upto)?;
+            }
             Ok(replacement)
         };
         let replacement = self.builder.threads.run("shrink", build).await.map_err(|e| failed(&e))?;

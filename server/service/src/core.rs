@@ -178,6 +178,11 @@ impl Core {
     fn check_room(&self, op: &Op, writer: &Writer) -> Result<(), ServiceError> {
         let Some(bytes) = growth(op) else { return Ok(()) };
         let limit = self.limits.max_store_bytes;
+        if matches!(op, Op::RestoreRows(_)) {
+            // Two states of the greatest size have room beside each other in the store's map.
+            let used = self.state.view()?.staged_bytes()? + bytes;
+            return if used > limit { Err(ServiceError::StoreFull { used, limit }) } else { Ok(()) };
+        }
         let measure_after = (limit / 1024).clamp(4 << 10, 1 << 20);
         if self.unmeasured_bytes.fetch_add(bytes, Ordering::Relaxed) < measure_after {
             return Ok(());

@@ -132,11 +132,14 @@ pub fn inspect(path: &Path) -> Result<Summary, BackupFailure> {
 }
 
 /// Reads all of a backup file, restores it in a store that is thrown away, and looks at everything in it. `progress` is
-/// told how many bytes of how many are done.
+/// told how many bytes of how many are done, and may end it with an error.
 ///
 /// # Errors
 /// [`BackupFailure`]
-pub fn verify(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Summary, BackupFailure> {
+pub fn verify(
+    path: &Path,
+    mut progress: impl FnMut(u64, u64) -> std::io::Result<()>,
+) -> Result<Summary, BackupFailure> {
     let mut file = File::open(path)?;
     let bytes = file.metadata()?.len();
     let scratch = tempfile::tempdir()?;
@@ -151,7 +154,7 @@ pub fn verify(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Summary
         }
         trial.push(&piece[..read])?;
         done += read as u64;
-        progress(done, bytes);
+        progress(done, bytes)?;
     }
     let (header, trailer) = trial.end()?;
     Ok(Summary::of(header, bytes, Some(&trailer)))

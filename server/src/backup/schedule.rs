@@ -19,6 +19,9 @@ use crate::config::BackupSettings;
 /// What a backup's file is named with, around revision and time.
 const BEGIN: &str = "konsul-";
 const END: &str = ".backup";
+/// With what the name of one begins that is still written, and how long that may take.
+const UNFINISHED: &str = ".konsul-backup-";
+const UNFINISHED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// How soon to try again after a failure, at most.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -68,7 +71,7 @@ impl Schedule {
             }
             let made = tokio::select! {
                 () = stop.cancelled() => return,
-                made = self.make(&folder) => made,
+                made = self.make(&folder, &stop) => made,
             };
             wait = match made {
                 Ok(summary) => {
@@ -97,7 +100,7 @@ impl Schedule {
         self.settings.interval.saturating_sub(age)
     }
 
-    async fn make(&self, folder: &Path) -> Result<Summary, ScheduleError> {
+    async fn make(&self, folder: &Path, stop: &CancellationToken) -> Result<Summary, ScheduleError> {
         self.propose.read_barrier().await?;
         let view = self.state.view()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -107,9 +110,9 @@ impl Schedule {
             created_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         };
         let source = Source::new(view, maker)?;
-        let (folder, keep) = (folder.to_owned(), self.settings.keep);
+        let (folder, keep, stop) = (folder.to_owned(), self.settings.keep, stop.clone());
         tokio::task::spawn_blocking(move || {
-            let summary = write(source, &folder)?;
+            let summary = write(source, &folder, &stop)?;
             retire(&folder, keep).map_err(|error| ScheduleError::File { path: folder, error })?;
             Ok(summary)
         })
@@ -117,18 +120,23 @@ impl Schedule {
     }
 }
 
-/// Writes a backup, restores it for a trial, and gives it its name.
-fn write(mut source: Source, folder: &Path) -> Result<Summary, ScheduleError> {
+/// Writes a backup, restores it for a trial, and gives it its name. A server that stops does not wait for all of it.
+fn write(mut source: Source, folder: &Path, stop: &CancellationToken) -> Result<Summary, ScheduleError> {
     let failed = |error| ScheduleError::File { path: folder.to_owned(), error };
+    let go_on = || match stop.is_cancelled() {
+        true => Err(std::io::Error::other("the server is stopping")),
+        false => Ok(()),
+    };
     fs::create_dir_all(folder).map_err(failed)?;
-    let mut file = tempfile::Builder::new().prefix(".konsul-").tempfile_in(folder).map_err(failed)?;
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).map_err(failed)?;
     while let Some(piece) = source.next_piece()? {
+        go_on().map_err(failed)?;
         file.write_all(&piece).map_err(failed)?;
     }
     // The view is not held any longer than the writing takes.
     drop(source);
     file.as_file().sync_all().map_err(failed)?;
-    let summary = verify(file.path(), |_, _| {})?;
+    let summary = verify(file.path(), |_, _| go_on())?;
     let stamp = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(summary.created_ms));
     // Sorted by name they are sorted by age; colons are no part of names everywhere.
     let stamp = stamp.to_string().replace(':', "");
@@ -152,8 +160,17 @@ fn backups(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Removes the oldest beyond so many.
+/// Removes the oldest beyond so many, and what a server that was killed has left unfinished.
 fn retire(folder: &Path, keep: usize) -> std::io::Result<()> {
     let all = backups(folder)?;
-    all.iter().take(all.len().saturating_sub(keep)).try_for_each(fs::remove_file)
+    all.iter().take(all.len().saturating_sub(keep)).try_for_each(fs::remove_file)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if is_unfinished && age > UNFINISHED_FOR {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }

@@ -191,6 +191,14 @@ impl Replacement {
             None => Ok(()),
         }
     }
+
+    /// Has what it holds written to the disk, so that little of that is left to do when it is taken.
+    ///
+    /// # Errors
+    /// [`StateError`] when the disk fails.
+    pub fn sync(&self) -> Result<(), StateError> {
+        Ok(self.store.env.force_sync()?)
+    }
 }
 
 impl Drop for Replacement {

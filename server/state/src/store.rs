@@ -277,7 +277,7 @@ impl State {
     pub fn size_bytes(&self) -> Result<(u64, u64), StateError> {
         let store = self.current.load();
         let view = self.view()?;
-        let used = view.used_bytes()?;
+        let used = view.used_bytes()? + view.staged_bytes()?;
         let file = store.env.try_clone_inner_file()?;
         let blocks = rustix::fs::fstat(&file).map_err(|e| StateError::file(&store.dir)(e.into()))?.st_blocks;
         Ok((used, blocks.unsigned_abs() * BLOCK_BYTES))

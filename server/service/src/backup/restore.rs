@@ -1,6 +1,7 @@
 //! Putting a backup back: it is put together beside the present state on every member, through the log, checked, and then takes the
 //! place of the present state in one Command. Until then nothing that anybody sees has changed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
@@ -23,31 +24,51 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// Restores what the messages hold.
-pub(crate) async fn restore<S>(core: &Core, messages: S) -> Result<v1::RestoreResponse, ServiceError>
+pub(crate) async fn restore<S>(core: &Arc<Core>, messages: S) -> Result<v1::RestoreResponse, ServiceError>
 where
     S: Stream<Item = Result<v1::RestoreRequest, Status>> + Unpin,
 {
-    let mut restore = Restore { core, id: rand::random::<u64>().max(1), parts: 0, has_begun: false };
+    let id = rand::random::<u64>().max(1);
+    let mut restore = Restore { core: core.clone(), id, parts: 0, is_open: false };
     let restored = restore.run(messages).await;
-    if restored.is_err() && restore.has_begun {
-        // If this fails too it is given up when somebody restores again, or by the leader in a while.
-        let abort = Op::RestoreAbort(RestoreAbort { id: restore.id });
-        if let Err(error) = core.write(Writer::nobody(), abort).await {
-            tracing::debug!(%error, "a restore was not given up");
-        }
+    if restored.is_err() {
+        restore.give_up().await;
     }
     restored
 }
 
-struct Restore<'c> {
-    core: &'c Core,
+/// One that is under way. Dropped, because the caller went away, it is given up.
+struct Restore {
+    core: Arc<Core>,
     id: u64,
     /// Parts that were handed in.
     parts: u64,
-    has_begun: bool,
+    /// Whether there is something that has to be given up.
+    is_open: bool,
 }
 
-impl Restore<'_> {
+impl Drop for Restore {
+    fn drop(&mut self) {
+        if self.is_open {
+            let mut abandoned = Self { core: self.core.clone(), ..*self };
+            self.is_open = false;
+            tokio::spawn(async move { abandoned.give_up().await });
+        }
+    }
+}
+
+impl Restore {
+    /// Gives up what was put together. If this fails, somebody does who restores again, or the leader in a while.
+    async fn give_up(&mut self) {
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
+        let abort = Op::RestoreAbort(RestoreAbort { id: self.id });
+        if let Err(error) = self.core.write(Writer::nobody(), abort).await {
+            tracing::debug!(%error, "a restore was not given up");
+        }
+    }
+
     async fn run<S>(&mut self, mut messages: S) -> Result<v1::RestoreResponse, ServiceError>
     where
         S: Stream<Item = Result<v1::RestoreRequest, Status>> + Unpin,
@@ -85,7 +106,7 @@ impl Restore<'_> {
             return Err(ServiceError::BackupOfOtherCluster { found: header.cluster_id.clone(), own });
         }
         tracing::info!(revision = header.revision, created_ms = header.created_ms, "restoring a backup");
-        self.has_begun = true;
+        self.is_open = true;
         self.propose(Op::RestoreBegin(RestoreBegin { id: self.id })).await?;
         Ok(())
     }
@@ -111,7 +132,7 @@ impl Restore<'_> {
     }
 
     async fn commit(
-        &self,
+        &mut self,
         header: &BackupHeader,
         trailer: &BackupTrailer,
     ) -> Result<v1::RestoreResponse, ServiceError> {
@@ -125,6 +146,7 @@ impl Restore<'_> {
             steady_ms: header.steady_ms,
         };
         let revision = self.propose(Op::RestoreCommit(commit)).await?;
+        self.is_open = false;
         tracing::info!(revision, "the store was restored");
         Ok(v1::RestoreResponse {
             revision,

@@ -204,7 +204,7 @@ impl EncodedStream {
             }
             Phase::State { pinned, after } => {
                 match state_page::read(&self.hub, &target.spec, pinned, after.as_ref()) {
-                    Err(error) => self.end_target(i, error),
+                    Err(error) => self.fail(i, error),
                     Ok(page) => {
                         target.phase = match page.next {
                             after @ Some(_) => Phase::State { pinned, after },
@@ -227,7 +227,7 @@ impl EncodedStream {
                     Step::Send { message: messages::plain(Kind::Resync, pinned), more: true }
                 }
             },
-            Phase::Live => self.step_live(i).unwrap_or_else(|error| self.end_target(i, error)),
+            Phase::Live => self.step_live(i).unwrap_or_else(|error| self.fail(i, error)),
             Phase::Failed(error) => self.end_target(i, error),
             Phase::Ended => {
                 target.phase = Phase::Ended;
@@ -254,6 +254,18 @@ impl EncodedStream {
             (None, true) => Step::Again,
             (None, false) => Step::Idle,
         })
+    }
+
+    /// What was to be read is not there: begins anew if that is because of a restore of which the hub is about to be told.
+    fn fail(&mut self, i: usize, error: ServiceError) -> Step {
+        let target = &mut self.targets[i];
+        let is_compacted = matches!(error, ServiceError::Compacted { .. });
+        let restored = self.hub.state.view().map(|view| view.restored_revision());
+        if is_compacted && restored.is_ok_and(|restored| target.next.revision <= restored) {
+            target.phase = Phase::Resync;
+            return Step::Again;
+        }
+        self.end_target(i, error)
     }
 
     /// Ends a target, and the stream with its last one.

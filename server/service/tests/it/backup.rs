@@ -2,6 +2,7 @@
 
 use konsul_proto::v1::watch_response::Kind;
 use konsul_proto::v1::{self, WatchResponse, WatchTarget};
+use konsul_service::Limits;
 use tonic::{Code, Streaming};
 
 use crate::harness::*;
@@ -129,9 +130,76 @@ async fn what_cannot_be_restored_changes_nothing() {
     })
     .await;
     broken.abort();
+    soon(async {
+        while server.state.view().unwrap().restoring().is_some() {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
     assert_eq!(server.fingerprint(), before);
     restore(&mut admin, &backup).await.unwrap();
     assert_eq!(kv.get(get("k0")).await.unwrap().into_inner().entry.unwrap().value.len(), 30_000);
+}
+
+#[tokio::test]
+async fn a_watch_that_sees_the_restore_before_its_hub_is_told_is_resynced_too() {
+    // The hub of this server is told of nothing.
+    let server = start_publishing(Limits::default(), false).await;
+    let (mut kv, mut admin) = (server.kv().await, server.admin().await);
+    put(&mut kv, "first", "1").await;
+    let backup = save(&mut admin).await;
+    for n in 0..20 {
+        put(&mut kv, &format!("k{n:02}"), &"x".repeat(500_000)).await;
+    }
+    // On connections of their own, in the middle of their initial states or of history.
+    let mut streams = Vec::new();
+    let with_state = WatchTarget { initial_state: true, ..watch_prefix(1, "") };
+    let with_history = WatchTarget { start_revision: 1, ..watch_prefix(1, "") };
+    for target in [with_state, with_history] {
+        let mut kv = server.kv().await;
+        let mut stream = kv.watch(watching(vec![target])).await.unwrap().into_inner();
+        assert_eq!(next(&mut stream).await.kind(), Kind::Opened);
+        streams.push(stream);
+    }
+    let restored = restore(&mut admin, &backup).await.unwrap();
+    for mut stream in streams {
+        let (revision, entries) = resynced(&mut stream).await;
+        assert_eq!((revision, entries), (restored.revision, vec![("first".into(), "1".into())]));
+    }
+}
+
+#[tokio::test]
+async fn a_full_store_is_restored_but_not_to_more_than_its_limit() {
+    let limits = Limits { max_store_bytes: 2 << 20, ..Limits::default() };
+    let full = start_with(limits).await;
+    let (mut kv, mut admin) = (full.kv().await, full.admin().await);
+    let value = "x".repeat(10_000);
+    let mut count = 0;
+    loop {
+        let (key, value) = (format!("k{count:03}"), value.clone().into());
+        match kv.put(v1::PutRequest { key, value, ..Default::default() }).await {
+            Ok(_) => count += 1,
+            Err(error) => break assert_eq!(refusal(&error).reason, "STORE_FULL"),
+        }
+        assert!(count < 1_000, "the limit is never reached");
+    }
+    let backup = save(&mut admin).await;
+    assert_eq!(restore(&mut admin, &backup).await.unwrap().entries, count);
+    // Without history there is room again.
+    put(&mut kv, "again", "1").await;
+    let great = start().await;
+    let mut elsewhere = great.kv().await;
+    for n in 0..300 {
+        put(&mut elsewhere, &format!("k{n:03}"), &value).await;
+    }
+    let backup = save(&mut great.admin().await).await;
+    let before = full.fingerprint();
+    let error = restore(&mut admin, &backup).await.unwrap_err();
+    assert_eq!(refusal(&error), refused(Code::ResourceExhausted, "STORE_FULL"));
+    assert_eq!(full.fingerprint(), before);
+    let view = full.state.view().unwrap();
+    assert!(view.restoring().is_none());
+    assert_eq!((view.staged_bytes().unwrap(), view.verify().unwrap()), (0, vec![]));
 }
 
 #[tokio::test]

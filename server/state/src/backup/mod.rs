@@ -15,6 +15,7 @@ use std::ops::Bound;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
+use prost::encoding::{WireType, decode_key, decode_varint};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::command::{BackupFrame, BackupHeader, BackupRows, BackupTrailer, Row, backup_frame};
@@ -33,6 +34,8 @@ pub const FORMAT: u32 = 1;
 const FRAME_BYTES: usize = 256 << 10;
 /// No frame is longer: longer than any row can be.
 const MAX_FRAME_BYTES: usize = 32 << 20;
+/// A frame that is longer has only one row: many tiny ones would take some forty times their bytes in memory.
+const MAX_MANY_ROWS_BYTES: usize = 2 * FRAME_BYTES;
 /// Length and checksum of a frame.
 const FRAME_HEAD_BYTES: usize = 12;
 
@@ -222,6 +225,17 @@ pub enum Part {
     Trailer(BackupTrailer),
 }
 
+/// Whether a frame has exactly one row, seen before it is decoded: in it is one list, and in that one row, each to the end.
+fn is_one_row(mut payload: &[u8]) -> bool {
+    const ROWS_OF_FRAME: u32 = 2;
+    const ROWS_OF_LIST: u32 = 1;
+    [ROWS_OF_FRAME, ROWS_OF_LIST].into_iter().all(|tag| {
+        let key = decode_key(&mut payload);
+        key.is_ok_and(|key| key == (tag, WireType::LengthDelimited))
+            && decode_varint(&mut payload).is_ok_and(|length| length == payload.len() as u64)
+    })
+}
+
 /// Takes a backup apart. Bytes are pushed in as they come, parts are taken out.
 #[derive(Default)]
 pub struct Reader {
@@ -280,6 +294,9 @@ impl Reader {
         let payload = Bytes::copy_from_slice(&self.buffer[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + length]);
         if xxh3_64_with_seed(&payload, self.frames) != checksum {
             return Err(self.damaged("a checksum is wrong"));
+        }
+        if length > MAX_MANY_ROWS_BYTES && !is_one_row(&payload) {
+            return Err(self.damaged("a frame has more than it may"));
         }
         let frame = BackupFrame::decode(payload).map_err(|_| self.damaged("a frame does not decode"))?;
         let part = self.judge(frame)?;

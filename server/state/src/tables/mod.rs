@@ -119,13 +119,6 @@ impl Sides {
     pub(crate) fn staged(&self, progress: &Progress) -> Tables {
         self.0[usize::from(progress.side == 0)]
     }
-
-    /// Every table once.
-    pub(crate) fn all(&self) -> impl Iterator<Item = Db> {
-        let [first, second] = self.0;
-        let Tables { meta, history, gone, .. } = first;
-        [meta, history, gone].into_iter().chain(first.of_a_side()).chain(second.of_a_side())
-    }
 }
 
 impl Tables {

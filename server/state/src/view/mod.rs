@@ -138,13 +138,26 @@ impl View {
         Ok(self.tables.idempotency.get(&self.txn, &row_key)?.is_some())
     }
 
-    /// Bytes of the state's file that hold data.
+    /// Bytes of the state's file that hold data, without what a restore has put together so far.
     ///
     /// # Errors
     /// [`StateError`] when the store is broken.
     pub fn used_bytes(&self) -> Result<u64, StateError> {
+        let Tables { meta, history, gone, .. } = self.tables;
+        self.bytes_of([meta, history, gone].into_iter().chain(self.tables.of_a_side()))
+    }
+
+    /// Bytes of the state's file that hold what a restore has put together so far.
+    ///
+    /// # Errors
+    /// [`StateError`] when the store is broken.
+    pub fn staged_bytes(&self) -> Result<u64, StateError> {
+        self.bytes_of(self.staged_tables().of_a_side())
+    }
+
+    fn bytes_of(&self, tables: impl IntoIterator<Item = Db>) -> Result<u64, StateError> {
         let mut bytes = 0;
-        for db in self.store.sides.all() {
+        for db in tables {
             let stat = db.stat(&self.txn)?;
             let pages = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
             bytes += (pages * stat.page_size as usize) as u64;

@@ -6,8 +6,11 @@ use konsul_state::command::{
     command::Op, refusal::Reason,
 };
 use konsul_state::{Key, Outcome, ReadError, Revision, StateHash};
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::coordination::{Model, run_random};
 use crate::fixture::{Fixture, kv_txn, ns, put, refused};
@@ -162,6 +165,37 @@ fn nothing_but_the_whole_backup_is_read() {
     let mut newer = bytes;
     newer[11] = 2;
     assert_eq!(read(&newer), Err(BackupError::Newer { found: 2, known: 1 }));
+}
+
+#[test]
+fn a_frame_is_no_longer_and_has_no_more_than_it_may() {
+    let bytes = back_up(&Fixture::new());
+    let head = &bytes[..12];
+    let header = frames(&bytes).remove(0);
+    let damaged = |frame: &[u8]| match read(&[head, &header, frame].concat()) {
+        Err(BackupError::Damaged { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(damaged(&[0xff; 12]), "a frame is longer than any can be");
+    // Rows of two bytes each, which take forty times as much in memory.
+    let frame = |rows: usize, each: &[u8]| {
+        let mut payload = Vec::new();
+        encode_key(2, WireType::LengthDelimited, &mut payload);
+        encode_varint((rows * each.len()) as u64, &mut payload);
+        payload.extend(each.repeat(rows));
+        let (length, checksum) = (payload.len() as u32, xxh3_64_with_seed(&payload, 1));
+        [&length.to_be_bytes()[..], &checksum.to_be_bytes(), &payload].concat()
+    };
+    assert_eq!(damaged(&frame(300_000, &[0x0a, 0])), "a frame has more than it may");
+    // One great row is what long frames are for: this one is only no row of a table.
+    let great = Row { table: 2, key: vec![b'k'; 5].into(), row: vec![0; 600_000].into() };
+    let mut row = Vec::new();
+    encode_key(1, WireType::LengthDelimited, &mut row);
+    great.encode_length_delimited(&mut row).unwrap();
+    let mut reader = Reader::default();
+    reader.push(&[head, &header, &frame(1, &row)].concat());
+    assert!(matches!(reader.next_part(), Ok(Some(Part::Header(_)))));
+    assert_eq!(reader.next_part(), Ok(Some(Part::Rows(vec![great]))));
 }
 
 /// The frames of a backup, with their heads.

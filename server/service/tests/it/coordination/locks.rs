@@ -26,16 +26,7 @@ async fn a_lock_goes_from_hand_to_hand_in_the_order_of_asking() {
             client.unlock(unlock("l", lease)).await.unwrap();
         });
         // In line before the next one asks.
-        soon(async {
-            loop {
-                let request = v1::LockGetRequest { name: "l".into(), ..Default::default() };
-                let waiting = c.lock.get(request).await.unwrap().into_inner().lock.unwrap().waiting;
-                if waiting == i as u64 {
-                    break;
-                }
-            }
-        })
-        .await;
+        c.in_line("l", i as u64).await;
     }
     assert!(order.try_recv().is_err());
     let claims = v1::LockGetRequest { name: "l".into(), ..Default::default() };
@@ -81,11 +72,7 @@ async fn a_repeated_call_keeps_the_place_and_the_earlier_one_ends() {
     let mut client = c.lock.clone();
     let first = tokio::spawn(async move { client.lock(lock("l", waiter)).await });
     let mut client = c.lock.clone();
-    soon(async {
-        let get = || v1::LockGetRequest { name: "l".into(), ..Default::default() };
-        while c.lock.get(get()).await.unwrap().into_inner().lock.unwrap().waiting == 0 {}
-    })
-    .await;
+    c.in_line("l", 1).await;
     let second = tokio::spawn(async move { client.lock(lock("l", waiter)).await });
     assert_eq!(reason(soon(first).await.unwrap()), "CLAIM_TAKEN_OVER");
     let shared = v1::LockRequest { mode: v1::LockMode::Shared.into(), ..lock("l", holder) };
@@ -96,11 +83,7 @@ async fn a_repeated_call_keeps_the_place_and_the_earlier_one_ends() {
     let loser = c.grant(60_000).await;
     let mut client = c.lock.clone();
     let lost = tokio::spawn(async move { client.lock(lock("l", loser)).await });
-    soon(async {
-        let get = || v1::LockGetRequest { name: "l".into(), ..Default::default() };
-        while c.lock.get(get()).await.unwrap().into_inner().lock.unwrap().waiting == 0 {}
-    })
-    .await;
+    c.in_line("l", 1).await;
     c.lease.revoke(v1::RevokeRequest { id: loser, ..Default::default() }).await.unwrap();
     assert_eq!(reason(soon(lost).await.unwrap()), "CLAIM_LOST");
 }
@@ -112,11 +95,7 @@ async fn whoever_tries_leaves_the_place_in_line_to_the_call_that_waits() {
     c.lock.lock(lock("l", holder)).await.unwrap();
     let mut client = c.lock.clone();
     let waiting = tokio::spawn(async move { client.lock(lock("l", waiter)).await });
-    soon(async {
-        let get = || v1::LockGetRequest { name: "l".into(), ..Default::default() };
-        while c.lock.get(get()).await.unwrap().into_inner().lock.unwrap().waiting == 0 {}
-    })
-    .await;
+    c.in_line("l", 1).await;
     let try_lock = v1::TryLockRequest { name: "l".into(), lease: waiter, ..Default::default() };
     assert!(!c.lock.try_lock(try_lock.clone()).await.unwrap().into_inner().acquired);
     c.lock.unlock(unlock("l", holder)).await.unwrap();
@@ -229,11 +208,7 @@ async fn waiting_callers_are_limited_and_let_go_at_the_end() {
         let (mut client, lease) = (c.lock.clone(), c.grant(60_000).await);
         waiting.push(tokio::spawn(async move { client.lock(lock("l", lease)).await }));
     }
-    soon(async {
-        let get = || v1::LockGetRequest { name: "l".into(), ..Default::default() };
-        while c.lock.get(get()).await.unwrap().into_inner().lock.unwrap().waiting < 2 {}
-    })
-    .await;
+    c.in_line("l", 2).await;
     let lease = c.grant(60_000).await;
     assert_eq!(reason(c.lock.lock(lock("l", lease)).await), "TOO_MANY_WAITING_LOCKS");
     let observe = v1::ObserveRequest { name: "e".into(), ..Default::default() };

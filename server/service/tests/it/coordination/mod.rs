@@ -61,6 +61,13 @@ impl Coordination {
         self.kv.get(get(key)).await.is_ok()
     }
 
+    /// Returns when so many wait for a lock.
+    async fn in_line(&mut self, name: &str, count: u64) {
+        let get = || v1::LockGetRequest { name: name.into(), ..Default::default() };
+        soon(async { while self.lock.get(get()).await.unwrap().into_inner().lock.unwrap().waiting < count {} })
+            .await;
+    }
+
     /// Returns when a key is gone.
     async fn gone(&mut self, key: &str) {
         let target = v1::WatchTarget { initial_state: true, ..watch_key(1, key) };
