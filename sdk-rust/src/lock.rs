@@ -13,7 +13,7 @@ use konsul_proto::v1::{
 
 use crate::client::MAX_TIMEOUT;
 use crate::error::Error;
-use crate::kv::proto_duration;
+use crate::kv::{Operation, proto_duration};
 use crate::lease::HeldLease;
 use crate::retry::is_undecided;
 use crate::scope::{Scope, scoped};
@@ -259,6 +259,11 @@ impl LockGuard {
     /// A condition for writes: that the lock is still held under this token.
     pub fn fence(&self) -> Fence {
         Fence { held: Some(fence::Held::Lock(self.held.name.clone())), token: self.held.token }
+    }
+
+    /// Gives the lock up within a transaction, so that the last write under it and its end are one. The guard may be dropped then.
+    pub fn unlock_operation(&self) -> Operation {
+        Operation::unlock(&self.held.name, self.held.lease.id(), self.held.token)
     }
 
     /// Whether the lock is lost, because its lease could not be kept alive.

@@ -25,7 +25,8 @@ Values are in base64.
 
 A compare has a key, one of exists, createRevision, modRevision, version or value, and
 an operator: OPERATOR_EQUAL (the default), OPERATOR_NOT_EQUAL, OPERATOR_GREATER or
-OPERATOR_LESS. An operation is one of put, delete, deleteRange, get or list."#;
+OPERATOR_LESS. An operation is one of put, delete, deleteRange, get, list, lock or
+unlock."#;
 
 /// Compare, then do one list of operations or the other, all at one revision
 ///

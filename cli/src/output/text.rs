@@ -256,6 +256,8 @@ fn outcome(outcome: &Outcome) -> String {
             let more = if list.truncated { "   and more\n" } else { "" };
             format!("{}\n{}{more}", keys(list.entries.len() as u64), entries(&list.entries))
         }
+        Outcome::Lock(lock) => format!("locked (token {})\n", lock.token),
+        Outcome::Unlock(_) => "unlocked\n".into(),
     }
 }
 

@@ -124,6 +124,18 @@ impl Operation {
         Self { inner: operation::Operation::Get(v1::GetOperation { key: key.into() }) }
     }
 
+    /// Claims a lock alone under a lease. The whole transaction is refused with FAILED_PRECONDITION (reason LOCK_TAKEN) when it can't be
+    /// had at once. A lock that is shared, or held by several, is asked for in a message of the API: [`Txn::request`](super::Txn::request).
+    pub fn lock(name: impl Into<String>, lease: u64) -> Self {
+        let claim = v1::LockOperation { name: name.into(), lease, ..Default::default() };
+        Self { inner: operation::Operation::Lock(claim) }
+    }
+
+    /// Gives a claim on a lock up. [`LockGuard::unlock_operation`](crate::LockGuard::unlock_operation) is that of a lock that is held.
+    pub fn unlock(name: impl Into<String>, lease: u64, token: u64) -> Self {
+        Self { inner: operation::Operation::Unlock(v1::UnlockOperation { name: name.into(), lease, token }) }
+    }
+
     /// Lists up to `limit` keys (0 means 1,000), as the operations before it left them.
     pub fn list(keys: impl Into<Keys>, limit: u32) -> Self {
         let selector = Some(keys.into().into());

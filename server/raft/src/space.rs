@@ -179,7 +179,9 @@ fn frees_space(command: &Command) -> bool {
         Some(Op::Kv(txn)) => {
             let mut operations =
                 txn.then.iter().chain(&txn.otherwise).filter_map(|o| o.op.as_ref()).peekable();
-            operations.peek().is_some() && !operations.any(|op| matches!(op, kv_operation::Op::Put(_)))
+            let grows =
+                |op: &kv_operation::Op| matches!(op, kv_operation::Op::Put(_) | kv_operation::Op::Lock(_));
+            operations.peek().is_some() && !operations.any(grows)
         }
         Some(
             Op::LeaseGrant(_)

@@ -217,7 +217,7 @@ fn growth(op: &Op) -> Option<u64> {
     match op {
         Op::Kv(txn) => txn_growth(txn),
         Op::LeaseGrant(_) => Some(SMALL_BYTES),
-        Op::LockAcquire(acquire) => Some(SMALL_BYTES + 2 * acquire.value.len() as u64),
+        Op::LockAcquire(acquire) => Some(lock_growth(acquire)),
         Op::LockSetValue(set) => Some(SMALL_BYTES + 2 * set.value.len() as u64),
         Op::RestoreRows(part) => {
             Some(part.rows.iter().map(|row| (row.key.len() + row.row.len()) as u64).sum())
@@ -235,12 +235,17 @@ fn growth(op: &Op) -> Option<u64> {
     }
 }
 
+fn lock_growth(acquire: &command::LockAcquire) -> u64 {
+    SMALL_BYTES + 2 * acquire.value.len() as u64
+}
+
 fn txn_growth(txn: &command::KvTxn) -> Option<u64> {
     let put_bytes = |operation: &command::KvOperation| match &operation.op {
         Some(command::kv_operation::Op::Put(put)) => {
             let lease = if put.ttl_ms > 0 { SMALL_BYTES } else { 0 };
             Some(2 * (put.key.len() + put.value.len()) as u64 + 256 + lease)
         }
+        Some(command::kv_operation::Op::Lock(acquire)) => Some(lock_growth(acquire)),
         _ => None,
     };
     txn.then.iter().chain(&txn.otherwise).filter_map(put_bytes).reduce(|a, b| a + b)

@@ -149,6 +149,12 @@ pub enum ServiceError {
         /// Its name.
         name: String,
     },
+    /// A lock can't be had at once.
+    #[error("lock {name:?} is taken")]
+    LockTaken {
+        /// Its name.
+        name: String,
+    },
     /// A lock has as many claims as it may have, or as many bytes of what they say.
     #[error("lock {name:?} has {max_claims} claims already, or {max_bytes} bytes of their values")]
     LockFull {
@@ -246,6 +252,16 @@ impl ServiceError {
         Self::InvalidField { field: field.into(), problem: problem.into() }
     }
 
+    /// The same, of a field within the message at this path, which ends with a dot.
+    pub(crate) fn within(self, path: &str) -> Self {
+        match self {
+            Self::InvalidField { field, problem } => {
+                Self::InvalidField { field: format!("{path}{field}"), problem }
+            }
+            other => other,
+        }
+    }
+
     /// The stable name of the refusal.
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -320,6 +336,7 @@ impl ServiceError {
             Self::LockModeDiffers { name } => {
                 Shape::new(FailedPrecondition, "LOCK_MODE_DIFFERS").with("name", name)
             }
+            Self::LockTaken { name } => Shape::new(FailedPrecondition, "LOCK_TAKEN").with("name", name),
             Self::LockFull { name, max_claims, max_bytes } => Shape::new(ResourceExhausted, "LOCK_FULL")
                 .retry(1_000)
                 .with("name", name)
@@ -476,6 +493,7 @@ impl From<command::Refusal> for ServiceError {
             }
             Some(Reason::LockLimitDiffers(r)) => Self::LockLimitDiffers { name: r.name, limit: r.limit },
             Some(Reason::LockModeDiffers(r)) => Self::LockModeDiffers { name: r.name },
+            Some(Reason::LockTaken(r)) => Self::LockTaken { name: r.name },
             Some(Reason::LockFull(r)) => {
                 Self::LockFull { name: r.name, max_claims: r.max_claims, max_bytes: r.max_bytes }
             }

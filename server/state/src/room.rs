@@ -10,7 +10,7 @@ use prost::Message;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use crate::command::{self, KvDeleteRange, MAX_RANGE_BYTES, command::Op, kv_operation};
+use crate::command::{self, KvDeleteRange, LockName, MAX_RANGE_BYTES, command::Op, kv_operation};
 use crate::error::StateError;
 use crate::ids::{Key, LeaseId, LockId, Namespace};
 use crate::store::{Entry, Payload, Store};
@@ -89,19 +89,20 @@ fn growth(store: &Store, payload: &Payload) -> Result<u64, StateError> {
         match &command.op {
             Some(Op::Kv(txn)) => {
                 for operation in txn.then.iter().chain(&txn.otherwise) {
-                    if let Some(kv_operation::Op::DeleteRange(range)) = &operation.op {
-                        bytes += range_bytes(store, &txn.namespace, range)?;
-                    }
+                    bytes += match &operation.op {
+                        Some(kv_operation::Op::DeleteRange(range)) => {
+                            range_bytes(store, &txn.namespace, range)?
+                        }
+                        Some(kv_operation::Op::Unlock(release)) => released_bytes(store, &release.lock)?,
+                        _ => 0,
+                    };
                 }
             }
             Some(
                 Op::LockRelease(command::LockRelease { lock, .. })
                 | Op::LockCancel(command::LockCancel { lock, .. })
                 | Op::LockResume(command::LockResume { lock, .. }),
-            ) => {
-                let txn = store.env.read_txn()?;
-                bytes += line_bytes(store, &txn, &LockId::trusted(&lock.clone().unwrap_or_default()))?;
-            }
+            ) => bytes += released_bytes(store, lock)?,
             Some(Op::LeaseRevoke(revoke)) => bytes += lease_bytes(store, &revoke.namespace, revoke.id)?,
             Some(Op::LeaseExpire(expire)) => {
                 for due in &expire.leases {
@@ -138,6 +139,12 @@ fn lease_bytes(store: &Store, namespace: &str, id: u64) -> Result<u64, StateErro
         bytes += line_bytes(store, &txn, &lock)?;
     }
     Ok(bytes)
+}
+
+/// What goes into history when a lock is given up.
+fn released_bytes(store: &Store, lock: &Option<LockName>) -> Result<u64, StateError> {
+    let txn = store.env.read_txn()?;
+    line_bytes(store, &txn, &LockId::trusted(&lock.clone().unwrap_or_default()))
 }
 
 /// What goes into history when all are granted a lock who wait for it.

@@ -1,9 +1,9 @@
-//! Txn: compare, then one list of operations or the other. What an operation is by itself is in `write`.
+//! Txn: compare, then one list of operations or the other. What an operation is by itself is in `write`, or in `lock`.
 
 use konsul_proto::v1::{self, compare, delete_range_operation, list_operation, operation, operation_result};
 use konsul_state::command::{
-    KeySpan, KvCompare, KvDeleteRange, KvGet, KvList, KvOperation, KvResult, KvTxn, command::Op, kv_compare,
-    kv_operation, kv_result,
+    KeySpan, KvCompare, KvDeleteRange, KvGet, KvList, KvOperation, KvResult, KvTxn, LockAcquire, LockRelease,
+    command::Op, kv_compare, kv_operation, kv_result,
 };
 
 use super::write;
@@ -11,6 +11,7 @@ use crate::convert;
 use crate::core::{Core, Writer};
 use crate::error::ServiceError;
 use crate::limits::{self, Limits};
+use crate::lock;
 use crate::parse;
 
 pub(super) async fn txn(
@@ -35,8 +36,8 @@ pub(super) async fn txn(
     let txn = KvTxn {
         namespace: parse::namespace(&namespace)?.as_str().to_owned(),
         compare: compare.collect::<Result<_, _>>()?,
-        then: branch("then", then, &core.limits)?,
-        otherwise: branch("otherwise", otherwise, &core.limits)?,
+        then: branch("then", &namespace, then, &core.limits)?,
+        otherwise: branch("otherwise", &namespace, otherwise, &core.limits)?,
     };
     let (revision, outcome) = write::kv_outcome(core.write(writer, Op::Kv(txn)).await?)?;
     let results = outcome.results.into_iter().map(result).collect::<Result<_, _>>()?;
@@ -77,20 +78,22 @@ fn comparison(path: &str, compare: v1::Compare, limits: &Limits) -> Result<KvCom
     Ok(KvCompare { key: compare.key, operator: operator.into(), target: Some(target) })
 }
 
-/// The operations of one branch, which change no key twice.
+/// The operations of one branch, which change no key and no lock twice.
 fn branch(
     name: &str,
+    namespace: &str,
     operations: Vec<v1::Operation>,
     limits: &Limits,
 ) -> Result<Vec<KvOperation>, ServiceError> {
     let operations = operations.into_iter().enumerate();
-    let operations = operations.map(|(i, o)| parse_operation(&format!("{name}[{i}]."), o, limits));
+    let operations = operations.map(|(i, o)| parse_operation(&format!("{name}[{i}]."), namespace, o, limits));
     let operations: Vec<KvOperation> = operations.collect::<Result<_, _>>()?;
     for (i, later) in operations.iter().enumerate() {
         let Some((kind, changed)) = changes(later) else { continue };
         if operations[..i].iter().filter_map(changes).any(|(_, before)| before.overlaps(&changed)) {
+            let what = if matches!(changed, Changed::Lock(_)) { "lock" } else { "key" };
             let problem =
-                format!("changes a key that an operation before it in {name} changes: once is allowed");
+                format!("changes a {what} that an operation before it in {name} changes: once is allowed");
             return Err(ServiceError::field(format!("{name}[{i}].{kind}"), problem));
         }
     }
@@ -99,6 +102,7 @@ fn branch(
 
 fn parse_operation(
     path: &str,
+    namespace: &str,
     operation: v1::Operation,
     limits: &Limits,
 ) -> Result<KvOperation, ServiceError> {
@@ -115,6 +119,14 @@ fn parse_operation(
             kv_operation::Op::Get(KvGet { key: get.key })
         }
         Some(Operation::List(list)) => parse_list(&format!("{path}list."), list)?,
+        Some(Operation::Lock(claim)) => {
+            let claim = lock::lock_operation(namespace, claim);
+            kv_operation::Op::Lock(claim.map_err(|error| error.within(&format!("{path}lock.")))?)
+        }
+        Some(Operation::Unlock(claim)) => {
+            let claim = lock::unlock_operation(namespace, claim);
+            kv_operation::Op::Unlock(claim.map_err(|error| error.within(&format!("{path}unlock.")))?)
+        }
     };
     Ok(KvOperation { op: Some(op) })
 }
@@ -142,16 +154,18 @@ fn parse_list(path: &str, list: v1::ListOperation) -> Result<kv_operation::Op, S
     Ok(kv_operation::Op::List(KvList { span: Some(span), keys_only: list.keys_only, limit }))
 }
 
-/// The keys that an operation may change.
+/// The keys, or the lock, that an operation may change.
 enum Changed<'o> {
     Key(&'o str),
     Span(&'o KeySpan),
+    Lock(&'o str),
 }
 
 impl Changed<'_> {
     fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Key(a), Self::Key(b)) => a == b,
+            (Self::Key(a), Self::Key(b)) | (Self::Lock(a), Self::Lock(b)) => a == b,
+            (Self::Lock(_), _) | (_, Self::Lock(_)) => false,
             (Self::Key(key), Self::Span(span)) | (Self::Span(span), Self::Key(key)) => span.contains(key),
             (Self::Span(a), Self::Span(b)) => {
                 let begins_before =
@@ -162,13 +176,19 @@ impl Changed<'_> {
     }
 }
 
-/// The field of an operation that names the keys it may change, and those keys.
+/// The field of an operation that names what it may change, and that.
 fn changes(operation: &KvOperation) -> Option<(&'static str, Changed<'_>)> {
     match operation.op.as_ref()? {
         kv_operation::Op::Put(put) => Some(("put.key", Changed::Key(&put.key))),
         kv_operation::Op::Delete(delete) => Some(("delete.key", Changed::Key(&delete.key))),
         kv_operation::Op::DeleteRange(range) => {
             range.span.as_ref().map(|span| ("delete_range", Changed::Span(span)))
+        }
+        kv_operation::Op::Lock(LockAcquire { lock, .. }) => {
+            lock.as_ref().map(|lock| ("lock.name", Changed::Lock(&lock.name)))
+        }
+        kv_operation::Op::Unlock(LockRelease { lock, .. }) => {
+            lock.as_ref().map(|lock| ("unlock.name", Changed::Lock(&lock.name)))
         }
         kv_operation::Op::Get(_) | kv_operation::Op::List(_) => None,
     }
@@ -187,6 +207,8 @@ fn result(result: KvResult) -> Result<v1::OperationResult, ServiceError> {
             entries: list.entries.into_iter().map(convert::outcome_entry).collect(),
             truncated: list.truncated,
         }),
+        Some(kv_result::Result::Lock(lock)) => Out::Lock(v1::LockResult { token: lock.token }),
+        Some(kv_result::Result::Unlock(_)) => Out::Unlock(v1::UnlockResult {}),
     };
     Ok(v1::OperationResult { result: Some(result) })
 }

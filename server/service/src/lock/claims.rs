@@ -145,7 +145,8 @@ pub(super) async fn write(
     }
 }
 
-fn acquire(wanted: Wanted, wait: bool) -> command::LockAcquire {
+/// The Command that makes a claim, and waits in line for it or not.
+pub(super) fn acquire(wanted: Wanted, wait: bool) -> command::LockAcquire {
     command::LockAcquire {
         lock: Some(wanted.lock.to_name()),
         lease: wanted.lease.0,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use konsul_proto::v1::{self, lock_server::Lock};
-use konsul_state::command::{ClaimRecord, LockKind, LockRecord};
+use konsul_state::command::{self, ClaimRecord, LockKind, LockRecord};
 use tonic::{Request, Response, Status};
 
 use self::claims::Wanted;
@@ -95,6 +95,28 @@ fn wanted(request: v1::TryLockRequest) -> Result<Wanted, ServiceError> {
         delay_ms: delay.unwrap_or_default().as_millis() as u64,
         value: request.value,
     })
+}
+
+/// A claim that a Txn makes.
+pub(crate) fn lock_operation(
+    namespace: &str,
+    operation: v1::LockOperation,
+) -> Result<command::LockAcquire, ServiceError> {
+    let v1::LockOperation { name, lease, mode, limit, lock_delay, value } = operation;
+    let namespace = namespace.to_owned();
+    let wanted = wanted(v1::TryLockRequest { namespace, name, lease, mode, limit, lock_delay, value })?;
+    Ok(claims::acquire(wanted, false))
+}
+
+/// A claim that a Txn gives up.
+pub(crate) fn unlock_operation(
+    namespace: &str,
+    operation: v1::UnlockOperation,
+) -> Result<command::LockRelease, ServiceError> {
+    let v1::UnlockOperation { name, lease, token } = operation;
+    let lock = claims::name(LockKind::Lock, namespace, &name)?;
+    let lease = parse::lease("lease", lease)?;
+    Ok(command::LockRelease { lock: Some(lock.to_name()), lease: lease.0, token })
 }
 
 fn lock_info(name: String, record: &LockRecord) -> v1::LockInfo {

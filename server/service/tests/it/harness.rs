@@ -108,6 +108,10 @@ impl Propose for Consensus {
         self.solo.members()
     }
 
+    fn shrink(&self) -> konsul_state::propose::Changing<'_> {
+        self.solo.shrink()
+    }
+
     fn change(&self, change: Change) -> Changing<'_> {
         self.solo.change(change)
     }

@@ -102,6 +102,8 @@ fn check(
         }
         Some(Op::Delete(delete)) => check_key(tx, namespace, &delete.key, delete.precondition.as_ref()),
         Some(Op::DeleteRange(range)) => check_range(tx, namespace, range),
+        Some(Op::Lock(acquire)) => lock::check_free(tx, acquire),
+        Some(Op::Unlock(release)) => lock::check_claimed(tx, release),
         Some(Op::Get(_) | Op::List(_)) | None => Ok(Ok(())),
     }
 }
@@ -227,6 +229,9 @@ fn carry_out(
             Some(R::Get(KvGetResult { entry }))
         }
         Some(Op::List(list)) => Some(R::List(carry_out_list(tx, namespace, list, list_bytes)?)),
+        Some(Op::Lock(acquire)) => Some(R::Lock(lock::take(tx, acquire)?)),
+        // That the claim is there was checked.
+        Some(Op::Unlock(release)) => lock::release(tx, &release)?.ok().map(R::Unlock),
         None => None,
     })
 }

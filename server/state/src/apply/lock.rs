@@ -4,8 +4,8 @@
 use super::lease;
 use crate::command::{
     ClaimRecord, Deposed, Fence, LockAcquire, LockCancel, LockFull, LockLimitDiffers, LockModeDiffers,
-    LockNotHeld, LockOutcome, LockRecord, LockRelease, LockResume, LockSetValue, MAX_CLAIM_BYTES, MAX_CLAIMS,
-    refusal::Reason,
+    LockNotHeld, LockOutcome, LockRecord, LockRelease, LockResume, LockSetValue, LockTaken, MAX_CLAIM_BYTES,
+    MAX_CLAIMS, refusal::Reason,
 };
 use crate::error::StateError;
 use crate::ids::{Key, LeaseId, LockId, Namespace};
@@ -32,55 +32,128 @@ pub(super) enum Loss {
 /// What the Commands on locks yield.
 type Done = Result<Result<LockOutcome, Reason>, StateError>;
 
-/// Claims a lock.
+/// What becomes of a claim that is made now.
+enum Judged {
+    /// The lease has one already.
+    Had { token: u64, claim: ClaimRecord },
+    /// It is granted.
+    Granted(LockRecord),
+    /// It would have to wait in line.
+    Waits(LockRecord),
+}
+
+/// Claims a lock, for a call that waits for it or only tries.
 pub(super) fn acquire(tx: &mut Tx<'_, '_>, acquire: LockAcquire) -> Done {
-    let lock = LockId::trusted(&acquire.lock.unwrap_or_default());
-    let lease = LeaseId(acquire.lease);
+    let lock = LockId::trusted(&acquire.lock.clone().unwrap_or_default());
+    let judged = match judge(tx, &lock, &acquire)? {
+        Ok(judged) => judged,
+        Err(reason) => return Ok(Err(reason)),
+    };
     let attempt = tx.random();
-    if let Some((token, claim)) = find(tx, &lock, lease)? {
-        if claim.shared != acquire.shared {
-            let name = lock.name.as_str().to_owned();
-            return Ok(Err(Reason::LockModeDiffers(LockModeDiffers { name })));
+    match judged {
+        // Nobody but its holder gives up what is held, not even a call that found it held and went away.
+        Judged::Had { token, claim: ClaimRecord { granted: true, .. } } => hold(tx, &lock, token).map(Ok),
+        Judged::Had { token, claim } if acquire.wait => {
+            if attempt != claim.attempt {
+                tx.update::<Claim>((lock, token), |_| Some(ClaimRecord { attempt, ..claim }))?;
+            }
+            Ok(Ok(LockOutcome { token, granted: false, attempt }))
         }
-        let granted = claim.granted;
-        let attempt = match (granted, acquire.wait) {
-            // Nobody but its holder gives up what is held, not even a call that found it held and went away.
-            (true, _) => HELD,
-            (false, true) => attempt,
-            // Whoever only tries leaves the place in line to the call that waits in it.
-            (false, false) => return Ok(Ok(LockOutcome { token: 0, granted, attempt })),
-        };
-        if attempt != claim.attempt {
-            tx.update::<Claim>((lock, token), |_| Some(ClaimRecord { attempt, ..claim }))?;
+        Judged::Waits(next) if acquire.wait => claim(tx, lock, acquire, attempt, next, false).map(Ok),
+        // Whoever only tries leaves the place in line to the call that waits in it.
+        Judged::Had { .. } | Judged::Waits(_) => Ok(Ok(LockOutcome { token: 0, granted: false, attempt })),
+        Judged::Granted(next) => claim(tx, lock, acquire, attempt, next, true).map(Ok),
+    }
+}
+
+/// Why a lock can't be had at once, if so. Changes nothing.
+pub(super) fn check_free(
+    tx: &mut Tx<'_, '_>,
+    acquire: &LockAcquire,
+) -> Result<Result<(), Reason>, StateError> {
+    let lock = LockId::trusted(&acquire.lock.clone().unwrap_or_default());
+    Ok(match judge(tx, &lock, acquire)? {
+        Err(reason) => Err(reason),
+        Ok(Judged::Granted(_) | Judged::Had { claim: ClaimRecord { granted: true, .. }, .. }) => Ok(()),
+        Ok(Judged::Waits(_) | Judged::Had { .. }) => {
+            Err(Reason::LockTaken(LockTaken { name: lock.name.as_str().to_owned() }))
         }
-        return Ok(Ok(LockOutcome { token, granted, attempt }));
+    })
+}
+
+/// Takes a lock that [`check_free`] found free, or held by this lease, at the beginning of this very Command. Nothing else in it names
+/// the lock, and no lease ends in it that a lock could be claimed under.
+pub(super) fn take(tx: &mut Tx<'_, '_>, acquire: LockAcquire) -> Result<LockOutcome, StateError> {
+    let lock = LockId::trusted(&acquire.lock.clone().unwrap_or_default());
+    if let Some((token, _)) = find(tx, &lock, LeaseId(acquire.lease))? {
+        return hold(tx, &lock, token);
+    }
+    let found = tx.get::<Lock>(&lock)?.unwrap_or_default();
+    let value_bytes = found.value_bytes + acquire.value.len() as u64;
+    let next = LockRecord { limit: acquire.limit, value_bytes, ..found };
+    claim(tx, lock, acquire, HELD, next, true)
+}
+
+fn judge(
+    tx: &mut Tx<'_, '_>,
+    lock: &LockId,
+    acquire: &LockAcquire,
+) -> Result<Result<Judged, Reason>, StateError> {
+    let lease = LeaseId(acquire.lease);
+    let name = || lock.name.as_str().to_owned();
+    if let Some((token, claim)) = find(tx, lock, lease)? {
+        return Ok(match claim.shared == acquire.shared {
+            true => Ok(Judged::Had { token, claim }),
+            false => Err(Reason::LockModeDiffers(LockModeDiffers { name: name() })),
+        });
     }
     if let Err(reason) = lease::check_room(tx, &lock.namespace, lease)? {
         return Ok(Err(reason));
     }
-    let found = tx.get::<Lock>(&lock)?.unwrap_or_default();
+    let found = tx.get::<Lock>(lock)?.unwrap_or_default();
     let claims = found.shared + found.exclusive + found.waiting;
-    let name = || lock.name.as_str().to_owned();
     if claims > 0 && found.limit != acquire.limit {
         let limit = found.limit;
         return Ok(Err(Reason::LockLimitDiffers(LockLimitDiffers { name: name(), limit })));
     }
     let mut next = LockRecord { limit: acquire.limit, ..found };
-    let granted = next.waiting == 0 && next.has_room(acquire.shared);
-    if !granted && !acquire.wait {
-        return Ok(Ok(LockOutcome { token: 0, granted: false, attempt }));
+    let is_free = next.waiting == 0 && next.has_room(acquire.shared);
+    if !is_free && !acquire.wait {
+        return Ok(Ok(Judged::Waits(next)));
     }
     next.value_bytes += acquire.value.len() as u64;
-    if claims >= MAX_CLAIMS || next.value_bytes > MAX_CLAIM_BYTES {
-        return Ok(Err(full(&lock)));
+    Ok(match claims >= MAX_CLAIMS || next.value_bytes > MAX_CLAIM_BYTES {
+        true => Err(full(lock)),
+        false if is_free => Ok(Judged::Granted(next)),
+        false => Ok(Judged::Waits(next)),
+    })
+}
+
+/// Keeps a claim that is held.
+fn hold(tx: &mut Tx<'_, '_>, lock: &LockId, token: u64) -> Result<LockOutcome, StateError> {
+    let place = (lock.clone(), token);
+    if tx.get::<Claim>(&place)?.is_some_and(|claim| claim.attempt != HELD) {
+        tx.update::<Claim>(place, |claim| Some(ClaimRecord { attempt: HELD, ..claim.cloned()? }))?;
     }
+    Ok(LockOutcome { token, granted: true, attempt: HELD })
+}
+
+/// Writes a new claim, granted or in line.
+fn claim(
+    tx: &mut Tx<'_, '_>,
+    lock: LockId,
+    acquire: LockAcquire,
+    attempt: u64,
+    mut next: LockRecord,
+    granted: bool,
+) -> Result<LockOutcome, StateError> {
     let token = tx.revision().0;
     match granted {
         true => next.grant(token, acquire.shared),
         false => next.waiting += 1,
     }
     let claim = ClaimRecord {
-        lease: lease.0,
+        lease: acquire.lease,
         shared: acquire.shared,
         granted,
         delay_ms: acquire.delay_ms,
@@ -91,7 +164,19 @@ pub(super) fn acquire(tx: &mut Tx<'_, '_>, acquire: LockAcquire) -> Done {
     };
     tx.update::<Lock>(lock.clone(), |_| Some(next))?;
     tx.update::<Claim>((lock, token), |_| Some(claim))?;
-    Ok(Ok(LockOutcome { token, granted, attempt }))
+    Ok(LockOutcome { token, granted, attempt })
+}
+
+/// Whether a claim is there that can be given up. Changes nothing.
+pub(super) fn check_claimed(
+    tx: &mut Tx<'_, '_>,
+    release: &LockRelease,
+) -> Result<Result<(), Reason>, StateError> {
+    let lock = LockId::trusted(&release.lock.clone().unwrap_or_default());
+    Ok(match find(tx, &lock, LeaseId(release.lease))? {
+        Some((token, _)) if release.token == 0 || release.token == token => Ok(()),
+        _ => Err(not_held(&lock, release.token)),
+    })
 }
 
 /// Gives a claim up.

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use konsul_state::command::{
     Fence, KvOperation, KvPrecondition, KvPut, LeaseExpire, LeaseGrant, LeaseRevoke, LockAcquire, LockCancel,
     LockKind, LockName, LockOutcome, LockRelease, LockResume, LockSetValue, MAX_CLAIM_BYTES, MAX_CLAIMS,
-    command::Op, kv_operation, lease_expire::Due, outcome, refusal::Reason,
+    command::Op, kv_operation, kv_result, lease_expire::Due, outcome, refusal::Reason,
 };
 use konsul_state::{Command, Key, LeaseId, LockId, Outcome};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::fixture::{Fixture, delete, kv_txn, ns, refused};
+use crate::fixture::{Fixture, delete, kv_txn, ns, put, refused};
 use crate::model::seed;
 
 const TERM: u64 = 1;
@@ -192,7 +192,7 @@ fn step(rng: &mut StdRng, f: &mut Fixture, model: &mut Model) {
     let lease: u64 = rng.random_range(1..8);
     let lock_name = *NAMES.choose(rng).unwrap();
     let key = *KEYS.choose(rng).unwrap();
-    match rng.random_range(0..20) {
+    match rng.random_range(0..23) {
         0..4 => {
             let op =
                 LeaseGrant { namespace: "default".into(), id: lease, ttl_ms: 1_000, holder: String::new() };
@@ -338,6 +338,7 @@ fn step(rng: &mut StdRng, f: &mut Fixture, model: &mut Model) {
                 model.settle(lock_name, revision);
             }
         }
+        20.. => exchange(rng, f, model, random),
         _ => {
             let found = model.lines.get_mut(lock_name).and_then(|line| line.claims.iter_mut().next());
             let Some(claim) = found else { return };
@@ -356,6 +357,75 @@ fn step(rng: &mut StdRng, f: &mut Fixture, model: &mut Model) {
             }
         }
     }
+}
+
+/// One Command that gives one lock up, takes another and writes a key; all or nothing.
+fn exchange(rng: &mut StdRng, f: &mut Fixture, model: &mut Model, random: u64) {
+    let revision = f.state.view().unwrap().revision().0 + 1;
+    let names: Vec<&str> = NAMES.choose_multiple(rng, 2).copied().collect();
+    let [from, to] = names[..] else { unreachable!() };
+    let holder = model.lines.get(from).and_then(|line| line.claims.choose(rng)).map(|claim| claim.lease);
+    let (holder, taker) = (holder.unwrap_or(1), rng.random_range(1..8));
+    let (shared, limit, value) = (rng.random_bool(0.3), if to == "z" { 2 } else { 1 }, rng.random());
+    let unlock = LockRelease { lock: name(from), lease: holder, token: 0 };
+    let lock = LockAcquire { shared, limit, wait: false, value: vec![value].into(), ..acquire(to, taker) };
+    let key = *KEYS.choose(rng).unwrap();
+    let mut operations = vec![
+        KvOperation { op: Some(kv_operation::Op::Unlock(unlock)) },
+        KvOperation { op: Some(kv_operation::Op::Lock(lock)) },
+        put(key, "x"),
+    ];
+    let (unlock_at, lock_at) = if rng.random() { (0, 1) } else { (1, 0) };
+    operations.swap(0, unlock_at);
+    let outcome = run(f, kv_txn(operations), random);
+    let has = |name: &str, lease: u64| {
+        let line = model.lines.get(name)?;
+        line.claims.iter().find(|claim| claim.lease == lease).cloned()
+    };
+    let refusal = |at: usize| match at == unlock_at {
+        true => has(from, holder).is_none().then_some("not held"),
+        false => match has(to, taker) {
+            Some(claim) if claim.shared != shared => Some("mode"),
+            Some(claim) => (!claim.granted).then_some("taken"),
+            None if model.leases.get(&taker).is_none_or(|(_, own)| *own) => Some("lease"),
+            None => {
+                let empty = Line { limit, ..Line::default() };
+                let line = model.lines.get(to).unwrap_or(&empty);
+                let is_free = line.claims.iter().all(|claim| claim.granted) && line.fits(shared);
+                (!is_free).then_some("taken")
+            }
+        },
+    };
+    if let Some(why) = refusal(0).or(refusal(1)) {
+        let found = match refused(&outcome) {
+            Reason::LockNotHeld(_) => "not held",
+            Reason::LockModeDiffers(_) => "mode",
+            Reason::LockTaken(_) => "taken",
+            Reason::LeaseNotFound(_) => "lease",
+            other => panic!("{other:?}"),
+        };
+        return assert_eq!(found, why);
+    }
+    let Some(outcome::Result::Kv(done)) = &outcome.result else { panic!("{outcome:?}") };
+    let Some(kv_result::Result::Lock(taken)) = done.results[lock_at].result else { panic!("{done:?}") };
+    let held = has(to, taker);
+    assert_eq!((taken.granted, taken.token), (true, held.as_ref().map_or(revision, |claim| claim.token)));
+    model.give_up(from, |claim| claim.lease == holder, false, revision);
+    let line = model.lines.entry(to.to_owned()).or_insert(Line { limit, ..Line::default() });
+    match line.claims.iter_mut().find(|claim| claim.lease == taker) {
+        Some(claim) => claim.attempt = 0,
+        None => line.claims.push(Claim {
+            lease: taker,
+            token: revision,
+            shared,
+            granted: true,
+            delay_ms: 0,
+            attempt: 0,
+            since: revision,
+            value,
+        }),
+    }
+    model.rebind(key, 0);
 }
 
 fn compare(f: &Fixture, model: &Model) {

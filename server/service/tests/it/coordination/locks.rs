@@ -89,6 +89,66 @@ async fn a_repeated_call_keeps_the_place_and_the_earlier_one_ends() {
 }
 
 #[tokio::test]
+async fn locks_are_claimed_and_given_up_together_with_writes() {
+    use v1::operation::Operation as Op;
+    let mut c = with_duties().await;
+    let (a, b) = (c.grant(60_000).await, c.grant(60_000).await);
+    let claim = |lease| Op::Lock(v1::LockOperation { name: "l".into(), lease, ..Default::default() });
+    let give_up = |lease| Op::Unlock(v1::UnlockOperation { name: "l".into(), lease, token: 0 });
+    let put = |value: &str, token| {
+        let fence = v1::Fence { held: Some(v1::fence::Held::Lock("l".into())), token };
+        let fence = (token > 0).then_some(fence);
+        let precondition = Some(v1::Precondition { fence, ..Default::default() });
+        let value = value.to_owned().into();
+        Op::Put(v1::PutOperation { key: "k".into(), value, precondition, ..Default::default() })
+    };
+    let txn = |operations: Vec<Op>| {
+        let operation = |op| v1::Operation { operation: Some(op) };
+        v1::TxnRequest { then: operations.into_iter().map(operation).collect(), ..Default::default() }
+    };
+    let taken = c.kv.txn(txn(vec![claim(a), put("a", 0)])).await.unwrap().into_inner();
+    let token = |done: &v1::TxnResponse, at: usize| match &done.results[at].result {
+        Some(v1::operation_result::Result::Lock(lock)) => lock.token,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(token(&taken, 0), taken.revision);
+    // Again it is the same claim. Another lease gets nothing, and nothing is written.
+    let again = c.kv.txn(txn(vec![claim(a)])).await.unwrap().into_inner();
+    assert_eq!(token(&again, 0), taken.revision);
+    let before = c.server.fingerprint();
+    assert_eq!(reason(c.kv.txn(txn(vec![put("b", 0), claim(b)])).await), "LOCK_TAKEN");
+    assert_eq!(reason(c.kv.txn(txn(vec![put("b", 0), give_up(b)])).await), "LOCK_NOT_HELD");
+    assert_eq!(reason(c.kv.txn(txn(vec![claim(7)])).await), "LEASE_NOT_FOUND");
+    let shared = v1::LockOperation {
+        name: "l".into(),
+        lease: a,
+        mode: v1::LockMode::Shared.into(),
+        ..Default::default()
+    };
+    assert_eq!(reason(c.kv.txn(txn(vec![Op::Lock(shared)])).await), "LOCK_MODE_DIFFERS");
+    for (operations, field) in [
+        (vec![claim(a), give_up(a)], "then[1].unlock.name"),
+        (vec![claim(0)], "then[0].lock.lease"),
+        (vec![put("b", 0), give_up(0)], "then[1].unlock.lease"),
+    ] {
+        let refusal = refusal(&c.kv.txn(txn(operations)).await.unwrap_err());
+        assert_eq!((refusal.reason.as_str(), refusal.fields), ("INVALID_FIELD", vec![field.to_owned()]));
+    }
+    assert_eq!(c.server.fingerprint(), before);
+    // Whoever waits in line is granted the lock by the Txn that gives it up.
+    let mut client = c.lock.clone();
+    let waiting = tokio::spawn(async move { client.lock(lock("l", b)).await });
+    c.in_line("l", 1).await;
+    let last = txn(vec![put("last of a", taken.revision), give_up(a)]);
+    let given_up = c.kv.txn(last.clone()).await.unwrap().into_inner();
+    let granted = soon(waiting).await.unwrap().unwrap().into_inner();
+    assert_eq!(granted.revision, given_up.revision);
+    assert!(granted.token > taken.revision);
+    assert_eq!(reason(c.kv.txn(last).await), "LOCK_NOT_HELD");
+    assert_eq!(c.server.state.view().unwrap().verify().unwrap(), []);
+}
+
+#[tokio::test]
 async fn whoever_tries_leaves_the_place_in_line_to_the_call_that_waits() {
     let mut c = with_duties().await;
     let (holder, waiter) = (c.grant(60_000).await, c.grant(60_000).await);

@@ -64,8 +64,10 @@ impl Coordination {
     /// Returns when so many wait for a lock.
     async fn in_line(&mut self, name: &str, count: u64) {
         let get = || v1::LockGetRequest { name: name.into(), ..Default::default() };
-        soon(async { while self.lock.get(get()).await.unwrap().into_inner().lock.unwrap().waiting < count {} })
-            .await;
+        soon(async {
+            while self.lock.get(get()).await.unwrap().into_inner().lock.unwrap().waiting < count {}
+        })
+        .await;
     }
 
     /// Returns when a key is gone.
