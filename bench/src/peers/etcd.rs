@@ -1,5 +1,7 @@
 //! etcd, through stubs generated from `proto/etcd.proto` and `proto/etcd_lock.proto`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -26,8 +28,6 @@ mod lock_api {
 
 /// Requests of one stream that wait to be sent.
 const WAITING: usize = 1_024;
-/// How long a lease lives.
-const TTL_S: i64 = 3_600;
 
 /// A connection to etcd.
 #[derive(Debug, Clone)]
@@ -130,9 +130,9 @@ impl Coordinating for Etcd {
     /// The key of its claim.
     type Held = Bytes;
 
-    async fn grant(&mut self) -> Result<u64, Status> {
-        let granted =
-            self.lease.lease_grant(api::LeaseGrantRequest { ttl: TTL_S, id: 0 }).await?.into_inner();
+    async fn grant(&mut self, ttl: Duration) -> Result<u64, Status> {
+        let ttl = ttl.as_secs() as i64;
+        let granted = self.lease.lease_grant(api::LeaseGrantRequest { ttl, id: 0 }).await?.into_inner();
         u64::try_from(granted.id).map_err(|_| Status::out_of_range(granted.error))
     }
 

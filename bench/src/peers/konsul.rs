@@ -1,5 +1,7 @@
 //! Konsul, through the raw stubs of konsul-proto.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use konsul_proto::v1;
 use konsul_proto::v1::admin_client::AdminClient;
@@ -25,8 +27,8 @@ pub(crate) struct Konsul {
 
 /// Requests of one stream that wait to be sent.
 const WAITING: usize = 1_024;
-/// How long a lease lives.
-const TTL: prost_types::Duration = prost_types::Duration { seconds: 3_600, nanos: 0 };
+/// Deletes of one call.
+const DELETES: usize = 256;
 
 /// An open stream of refreshes on Konsul.
 #[derive(Debug)]
@@ -50,6 +52,78 @@ impl Konsul {
         let mut request = Request::new(v1::PutRequest { key, value, ..Default::default() });
         request.metadata_mut().insert("idempotency-key", id);
         self.kv.put(request).await.map(|_| ())
+    }
+}
+
+/// What a store takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    /// Bytes that hold data.
+    pub(crate) used: u64,
+    /// Bytes of its file on the disk.
+    pub(crate) file: u64,
+}
+
+/// What an operator asks for.
+impl Konsul {
+    /// How many leases there are, up to a page of them.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub(crate) async fn leases(&mut self) -> Result<usize, Status> {
+        Ok(self.lease.list(v1::LeaseListRequest::default()).await?.into_inner().leases.len())
+    }
+
+    /// Reads a backup; how many bytes it has.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub(crate) async fn snapshot(&mut self) -> Result<u64, Status> {
+        let mut pieces = self.admin.snapshot(v1::SnapshotRequest::default()).await?.into_inner();
+        let mut bytes = 0;
+        while let Some(piece) = pieces.message().await? {
+            bytes += piece.chunk.len() as u64;
+        }
+        Ok(bytes)
+    }
+
+    /// Deletes keys, as many at a time as one call takes.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub(crate) async fn delete_all(&mut self, keys: Vec<String>) -> Result<(), Status> {
+        for keys in keys.chunks(DELETES) {
+            let delete = |key: &String| v1::DeleteOperation { key: key.clone(), ..Default::default() };
+            let deletes = keys.iter().map(delete).collect();
+            self.kv.batch_delete(v1::BatchDeleteRequest { deletes, ..Default::default() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Compacts all history there is.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub(crate) async fn compact(&mut self) -> Result<(), Status> {
+        let revision = self.admin.status(v1::StatusRequest {}).await?.into_inner().revision;
+        self.admin.compact(v1::CompactRequest { revision }).await.map(|_| ())
+    }
+
+    /// Shrinks the store's file.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub(crate) async fn defragment(&mut self) -> Result<(), Status> {
+        self.admin.defragment(v1::DefragmentRequest {}).await.map(|_| ())
+    }
+
+    /// What the store takes.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub(crate) async fn size(&mut self) -> Result<Size, Status> {
+        let status = self.admin.status(v1::StatusRequest {}).await?.into_inner();
+        Ok(Size { used: status.store_used_bytes, file: status.store_file_bytes })
     }
 }
 
@@ -130,8 +204,9 @@ impl Coordinating for Konsul {
     /// The lock's name, and the lease it is held under.
     type Held = (String, u64);
 
-    async fn grant(&mut self) -> Result<u64, Status> {
-        let request = v1::GrantRequest { ttl: Some(TTL), ..Default::default() };
+    async fn grant(&mut self, ttl: Duration) -> Result<u64, Status> {
+        let ttl = prost_types::Duration::try_from(ttl).ok();
+        let request = v1::GrantRequest { ttl, ..Default::default() };
         Ok(self.lease.grant(request).await?.into_inner().id)
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod konsul;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ValueEnum;
@@ -100,8 +101,8 @@ pub(crate) trait Coordinating: Target {
     /// A lock that is held.
     type Held: Send;
 
-    /// Makes a lease that lives for an hour.
-    fn grant(&mut self) -> impl Future<Output = Result<u64, Status>> + Send;
+    /// Makes a lease that lives so long, in whole seconds.
+    fn grant(&mut self, ttl: Duration) -> impl Future<Output = Result<u64, Status>> + Send;
 
     /// Opens a stream of refreshes with the first of them: a server may answer nothing before it.
     fn keep_alive(&mut self, first: u64) -> impl Future<Output = Result<Self::Refreshes, Status>> + Send;

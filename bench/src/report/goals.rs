@@ -126,6 +126,36 @@ pub(crate) const GOALS: &[Goal] = {
         goal("keep_alive/together/written", Number, AtMost, (Some(0.0), None), ("no disk write", "")),
         goal("keep_alive/single/rate", Etcd, AtLeast, (Some(2.5), None), ("≥ 2.5 × etcd", "")),
         goal("hand_over/100/rate", Etcd, AtLeast, (Some(2.5), Some(5.0)), ("≥ 2.5 × etcd's lock", "5")),
+        goal(
+            "backup/put/p99",
+            Own("backup/quiet/put/p99"),
+            AtMost,
+            (Some(3.0), Some(1.5)),
+            ("≤ 3 × quiet", "1.5"),
+        ),
+        goal(
+            "lease_end/put/p99",
+            Own("lease_end/quiet/put/p99"),
+            AtMost,
+            (Some(3.0), None),
+            ("≤ 3 × quiet", ""),
+        ),
+        goal("reclaim/put/p99", Own("reclaim/quiet/put/p99"), AtMost, (Some(3.0), None), ("≤ 3 × quiet", "")),
+        goal("reclaim/get/p99", Own("reclaim/quiet/get/p99"), AtMost, (Some(3.0), None), ("≤ 3 × quiet", "")),
+        goal(
+            "defragment/put/p99",
+            Own("reclaim/quiet/put/p99"),
+            AtMost,
+            (Some(3.0), None),
+            ("≤ 3 × quiet", ""),
+        ),
+        goal(
+            "defragment/get/p99",
+            Own("reclaim/quiet/get/p99"),
+            AtMost,
+            (Some(3.0), None),
+            ("≤ 3 × quiet", ""),
+        ),
         goal("put_cost/ratio", Number, AtMost, (Some(1.5), Some(1.25)), ("≤ 1.5", "1.25")),
     ]
 };

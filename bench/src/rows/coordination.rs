@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tonic::Status;
@@ -17,6 +18,8 @@ use crate::report::{Figure, Report, Unit};
 
 /// Grants in flight.
 const GRANTS: usize = 256;
+/// How long leases live, where none is to end.
+const TTL: Duration = Duration::from_secs(3_600);
 /// Leases that are kept alive, and fewer for a quick run.
 const LEASES: usize = 100_000;
 const LEASES_QUICK: usize = 2_000;
@@ -95,7 +98,7 @@ struct Grants<T> {
 
 impl<T: Coordinating> Caller for Grants<T> {
     async fn call(&mut self) -> Result<bool, Status> {
-        self.target.grant().await.map(|_| true)
+        self.target.grant(TTL).await.map(|_| true)
     }
 }
 
@@ -104,7 +107,7 @@ struct KeepAlive;
 impl Measure for KeepAlive {
     fn round<T: Coordinating>(&self, bench: &Bench, server: &Server) -> Result<Vec<Figure>> {
         let count = if bench.quick { LEASES_QUICK } else { LEASES };
-        let leases: Arc<[u64]> = grant_all::<T>(bench, server, count)?.into();
+        let leases: Arc<[u64]> = grant_all::<T>(bench, server, count, TTL)?.into();
         let mut figures = keep::<T>(bench, server, &leases, false)?;
         // etcd has one lease a message, whoever asks.
         if server.peer == Peer::Konsul {
@@ -180,7 +183,7 @@ struct HandOver;
 
 impl Measure for HandOver {
     fn round<T: Coordinating>(&self, bench: &Bench, server: &Server) -> Result<Vec<Figure>> {
-        let leases = grant_all::<T>(bench, server, WAITERS)?;
+        let leases = grant_all::<T>(bench, server, WAITERS, TTL)?;
         let outcome = drive(&bench.client, server, WAITERS, |target: T, number| Waiter {
             target,
             lease: leases[number],
@@ -202,7 +205,15 @@ impl<T: Coordinating> Caller for Waiter<T> {
 }
 
 /// Grants leases, many at a time.
-fn grant_all<T: Coordinating>(bench: &Bench, server: &Server, count: usize) -> Result<Vec<u64>> {
+///
+/// # Errors
+/// When the server fails.
+pub(super) fn grant_all<T: Coordinating>(
+    bench: &Bench,
+    server: &Server,
+    count: usize,
+    ttl: Duration,
+) -> Result<Vec<u64>> {
     let granting = async {
         let targets = load::connect_all::<T>(server.address, bench.client.connections).await?;
         let tasks: Vec<_> = (0..GRANTS.min(count))
@@ -212,7 +223,7 @@ fn grant_all<T: Coordinating>(bench: &Bench, server: &Server, count: usize) -> R
                 tokio::spawn(async move {
                     let mut leases = Vec::with_capacity(share);
                     for _ in 0..share {
-                        leases.push(target.grant().await?);
+                        leases.push(target.grant(ttl).await?);
                     }
                     Ok::<Vec<u64>, Status>(leases)
                 })

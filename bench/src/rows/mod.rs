@@ -11,6 +11,7 @@ pub(crate) mod million;
 pub(crate) mod put;
 pub(crate) mod put_cost;
 pub(crate) mod put_idempotent;
+pub(crate) mod upkeep;
 pub(crate) mod watchers;
 
 use std::fs;
@@ -72,6 +73,12 @@ pub(crate) enum Row {
     KeepAlive,
     /// One lock, 100 waiters
     HandOver,
+    /// Puts and gets while a GiB is backed up (Konsul alone)
+    Backup,
+    /// Puts and gets while 100,000 leases end (Konsul alone)
+    LeaseEnd,
+    /// Puts and gets while 4 GiB are given back (Konsul alone)
+    Reclaim,
 }
 
 /// What every row is given.
@@ -114,6 +121,9 @@ impl Row {
             Self::LeaseGrant => coordination::grant(bench, report),
             Self::KeepAlive => coordination::keep_alive(bench, report),
             Self::HandOver => coordination::hand_over(bench, report),
+            Self::Backup => upkeep::backup(bench, report),
+            Self::LeaseEnd => upkeep::lease_end(bench, report),
+            Self::Reclaim => upkeep::reclaim(bench, report),
         }
     }
 }
@@ -268,17 +278,31 @@ pub(crate) fn bulk_load<T: Target>(
     row: &'static str,
     range: std::ops::Range<u64>,
 ) -> Result<()> {
+    bulk_load_values::<T>(client, server, row, range, &value())
+}
+
+/// The same with another value.
+///
+/// # Errors
+/// When the server fails.
+pub(crate) fn bulk_load_values<T: Target>(
+    client: &Client,
+    server: &Server,
+    row: &'static str,
+    range: std::ops::Range<u64>,
+    value: &Bytes,
+) -> Result<()> {
     let loading = async {
         let targets = load::connect_all::<T>(server.address, client.connections).await?;
         let lanes = targets.len() as u64;
         let tasks = (0_u64..).zip(targets).map(|(lane, mut target)| {
             let first = range.start + lane * LOAD_BATCH;
-            let end = range.end;
+            let (end, value) = (range.end, value.clone());
             tokio::spawn(async move {
                 let mut start = first;
                 while start < end {
                     let batch = start..end.min(start + LOAD_BATCH);
-                    target.put_all(batch.map(|n| key(row, n)).collect(), value()).await?;
+                    target.put_all(batch.map(|n| key(row, n)).collect(), value.clone()).await?;
                     start += lanes * LOAD_BATCH;
                 }
                 Ok::<(), tonic::Status>(())

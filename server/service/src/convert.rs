@@ -4,6 +4,8 @@ use konsul_proto::v1;
 use konsul_state::command::{KvEntry, KvRecord};
 use prost_types::{Duration, Timestamp};
 
+use crate::limits;
+
 /// An entry as the API shows it.
 pub(crate) fn entry(key: String, record: KvRecord) -> v1::Entry {
     v1::Entry {
@@ -35,4 +37,17 @@ pub(crate) fn timestamp(ms: u64) -> Timestamp {
 /// Milliseconds of time as the API shows them.
 pub(crate) fn duration_ms(ms: u64) -> Option<Duration> {
     Duration::try_from(std::time::Duration::from_millis(ms)).ok()
+}
+
+/// Most bytes of an item of a page beside its names and values.
+const ITEM_BYTES: usize = 64;
+
+/// How many items with names and values of so many bytes fit into a page; at least one, if there is one.
+pub(crate) fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0;
+    let fits = |(i, size): &(usize, usize)| {
+        bytes += size + ITEM_BYTES;
+        *i == 0 || bytes <= limits::PAGE_BYTES
+    };
+    sizes.enumerate().take_while(fits).count()
 }

@@ -2,14 +2,14 @@
 //! Outcome. What a method means is in its own file.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use konsul_proto::v1;
 use konsul_state::command::{self, Outcome, command::Op, outcome};
 use konsul_state::propose::Propose;
 use konsul_state::{Command, Revision, State, View};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tonic::Request;
 
 use crate::caller::Caller;
@@ -32,7 +32,30 @@ pub(crate) struct Core {
     /// Bytes accepted since the store's size was last looked at.
     unmeasured_bytes: AtomicU64,
     /// Backups that are being streamed.
-    pub(crate) snapshots: AtomicUsize,
+    pub(crate) snapshots: Places,
+    /// Streams of refreshes that are open.
+    pub(crate) keep_alives: Places,
+}
+
+/// So many at a time of something that goes on for long.
+pub(crate) struct Places {
+    places: Arc<Semaphore>,
+    what: &'static str,
+    reason: &'static str,
+    limit: usize,
+}
+
+impl Places {
+    fn new(what: &'static str, reason: &'static str, limit: usize) -> Self {
+        let limit = limit.min(Semaphore::MAX_PERMITS);
+        Self { places: Arc::new(Semaphore::new(limit)), what, reason, limit }
+    }
+
+    /// Takes a place, which is free again when what is returned is dropped.
+    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, ServiceError> {
+        let Self { what, reason, limit, .. } = *self;
+        self.places.clone().try_acquire_owned().map_err(|_| ServiceError::TooMany { what, reason, limit })
+    }
 }
 
 /// Who writes, and under which idempotency key.
@@ -68,13 +91,15 @@ impl Core {
         compacted: Arc<Notify>,
     ) -> Self {
         // The first write measures the store.
+        let keep_alives = limits.max_keep_alive_streams;
         Self {
             state,
             propose,
             readers,
             limits,
             compacted,
-            snapshots: AtomicUsize::new(0),
+            snapshots: Places::new("snapshots", "TOO_MANY_SNAPSHOTS", limits::SNAPSHOTS),
+            keep_alives: Places::new("streams of refreshes", "TOO_MANY_KEEP_ALIVES", keep_alives),
             unmeasured_bytes: AtomicU64::new(u64::MAX / 2),
         }
     }

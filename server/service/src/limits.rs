@@ -23,7 +23,7 @@ pub const LIST_PAGE: PageSize = PageSize { max: 10_000, default: 1_000 };
 pub const HISTORY_PAGE: PageSize = PageSize { max: 1_000, default: 100 };
 /// Most entries of a List within a Txn, and how many it has unless asked otherwise.
 pub const TXN_LIST: PageSize = PageSize { max: 1_000, default: 1_000 };
-/// Bytes after which a page ends: with one more value it still fits into the 4 MiB that gRPC clients accept by default.
+/// Bytes after which a page, or the list of a lock's claims, ends: with one more value it still fits into the 4 MiB that gRPC clients accept by default.
 pub const PAGE_BYTES: usize = 2 << 20;
 /// Bytes of values from which on a BatchGet is refused; a single key is always answered.
 pub const BATCH_GET_BYTES: usize = 3 << 20;
@@ -87,6 +87,8 @@ pub struct Limits {
     pub max_waiting_reads: usize,
     /// Most calls that wait at a time for a lock or an election, or observe one. Default 100,000.
     pub max_waiting_locks: usize,
+    /// Most streams of refreshes of leases of this member. Default 100,000.
+    pub max_keep_alive_streams: usize,
     /// Most watch streams of this member. Default 100,000.
     pub max_watch_streams: usize,
     /// Most targets of all watch streams of this member. Default 1,000,000.
@@ -118,6 +120,7 @@ impl Default for Limits {
             store_warning_percent: 80,
             max_waiting_reads: 10_000,
             max_waiting_locks: 100_000,
+            max_keep_alive_streams: 100_000,
             max_watch_streams: 100_000,
             max_watch_targets: 1_000_000,
             watch_ring_bytes: 16 << 20,

@@ -329,6 +329,12 @@ pub const SETTINGS: &[Setting] = &[
         1..=10_000_000
     ),
     plain!(
+        "limits.max_keep_alive_streams",
+        limits.max_keep_alive_streams,
+        "Most streams of lease refreshes (Lease.KeepAlive) of this member; each carries as many leases as one likes.",
+        1..=10_000_000
+    ),
+    plain!(
         "limits.max_watch_streams",
         limits.max_watch_streams,
         "Most watch streams of this member.",

@@ -1,7 +1,6 @@
 //! Streaming a backup out of a view of the state, while everything goes on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +13,6 @@ use tonic::Status;
 
 use crate::core::{Core, now_ms};
 use crate::error::ServiceError;
-use crate::limits;
 
 /// Pieces that wait for a slow reader.
 const WAITING: usize = 4;
@@ -24,34 +22,13 @@ const STALL: Duration = Duration::from_secs(30);
 /// A backup's bytes.
 pub(crate) type Pieces = ReceiverStream<Result<v1::SnapshotResponse, Status>>;
 
-/// One of the backups that are under way.
-struct Admission(Arc<Core>);
-
-impl Admission {
-    fn new(core: &Arc<Core>) -> Result<Self, ServiceError> {
-        let admission = Self(core.clone());
-        let limit = limits::SNAPSHOTS;
-        match core.snapshots.fetch_add(1, Ordering::Relaxed) < limit {
-            true => Ok(admission),
-            false => Err(ServiceError::TooMany { what: "snapshots", reason: "TOO_MANY_SNAPSHOTS", limit }),
-        }
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        let snapshots: &AtomicUsize = &self.0.snapshots;
-        snapshots.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Begins a backup of what the member sees, as fresh as asked for.
 pub(crate) async fn save(
     core: &Arc<Core>,
     version: &str,
     request: v1::SnapshotRequest,
 ) -> Result<Pieces, ServiceError> {
-    let admission = Admission::new(core)?;
+    let place = core.snapshots.enter()?;
     let view = core.view(request.read.as_ref(), None).await?;
     let maker =
         Maker { cluster_id: core.propose.cluster_id(), version: version.to_owned(), created_ms: now_ms() };
@@ -67,7 +44,7 @@ pub(crate) async fn save(
             }
             () = stream_out(source, &pieces) => {}
         }
-        drop(admission);
+        drop(place);
     });
     Ok(ReceiverStream::new(stream))
 }

@@ -129,8 +129,9 @@ impl LeaseService {
         let view = self.core.view(read.as_ref(), None).await?;
         let after = after.map(|after| (&namespace, LeaseId(after.0)));
         let mut leases = view.leases(Some(&namespace), after, size + 1)?;
-        let more = leases.len() > size;
-        leases.truncate(size);
+        let fitting = convert::fitting(leases.iter().map(|lease| lease.record.holder.len()));
+        let more = leases.len() > size.min(fitting);
+        leases.truncate(size.min(fitting));
         let last = leases.last().map(|lease| lease.id).filter(|_| more);
         let next_page_token = last
             .map(|id| PageToken::of_versions(view.revision(), hash, Revision(id.0)).encode())
@@ -231,6 +232,7 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<v1::KeepAliveRequest>>,
     ) -> Result<Response<Answers>, Status> {
+        let place = self.core.keep_alives.enter()?;
         let stop = self.core.readers.stop.clone();
         let service = self.clone();
         let groups = request.into_inner().take_until(stop.clone().cancelled_owned()).ready_chunks(TOGETHER);
@@ -249,6 +251,8 @@ impl Lease for LeaseService {
             std::future::ready(goes_on.then_some(answer))
         });
         let end = futures_util::stream::once(async move {
+            // Given back with the stream.
+            drop(place);
             stop.is_cancelled().then(|| Err(ServiceError::from(ProposeError::ShuttingDown).into()))
         });
         Ok(Response::new(Box::pin(answers.chain(end.filter_map(std::future::ready)))))

@@ -39,7 +39,8 @@ impl LockService {
         let lock = claims::name(LockKind::Lock, &request.namespace, &request.name)?;
         let view = self.core.view(request.read.as_ref(), None).await?;
         let record = view.lock(&lock)?.unwrap_or_default();
-        let claims = view.claims(&lock, 0, limits::LOCK_CLAIMS)?;
+        let mut claims = view.claims(&lock, 0, limits::LOCK_CLAIMS)?;
+        claims.truncate(convert::fitting(claims.iter().map(|(_, claim)| claim.value.len())));
         Ok(v1::LockGetResponse {
             revision: view.revision().0,
             lock: Some(lock_info(request.name, &record)),
@@ -62,8 +63,9 @@ impl LockService {
         };
         let view = self.core.view(read.as_ref(), None).await?;
         let mut locks = view.locks(Some((&namespace, LockKind::Lock)), after.as_ref(), size + 1)?;
-        let more = locks.len() > size;
-        locks.truncate(size);
+        let fitting = convert::fitting(locks.iter().map(|held| held.lock.name.as_str().len()));
+        let more = locks.len() > size.min(fitting);
+        locks.truncate(size.min(fitting));
         let last = locks.last().map(|held| held.lock.name.as_str().to_owned()).filter(|_| more);
         let next_page_token =
             last.map(|name| PageToken::of_names(view.revision(), hash, name).encode()).unwrap_or_default();

@@ -43,6 +43,7 @@ pub(crate) struct Server {
 pub(crate) struct Consensus {
     solo: Solo,
     failure: Mutex<Option<ProposeError>>,
+    failed: watch::Sender<u64>,
     standing: Mutex<Option<Standing>>,
     open: watch::Sender<bool>,
 }
@@ -51,6 +52,13 @@ impl Consensus {
     /// Fails every proposal and barrier from now on, or none.
     pub(crate) fn fail(&self, failure: Option<ProposeError>) {
         *self.failure.lock().unwrap() = failure;
+    }
+
+    /// Returns when so many more proposals and barriers have failed.
+    pub(crate) async fn failing(&self, count: u64) {
+        let mut failed = self.failed.subscribe();
+        let before = *failed.borrow_and_update();
+        soon(failed.wait_for(|failed| *failed >= before + count)).await.unwrap();
     }
 
     /// Stands otherwise from now on.
@@ -65,7 +73,11 @@ impl Consensus {
 
     async fn pass(&self) -> Result<(), ProposeError> {
         self.open.subscribe().wait_for(|open| *open).await.unwrap();
-        self.failure.lock().unwrap().clone().map_or(Ok(()), Err)
+        let failure = self.failure.lock().unwrap().clone();
+        if failure.is_some() {
+            self.failed.send_modify(|failed| *failed += 1);
+        }
+        failure.map_or(Ok(()), Err)
     }
 }
 
@@ -152,6 +164,7 @@ pub(crate) async fn start_publishing(limits: Limits, publishing: bool) -> Server
     let consensus = Arc::new(Consensus {
         solo: Solo::new(state.clone(), writer, sink),
         failure: Mutex::default(),
+        failed: watch::Sender::new(0),
         standing: Mutex::default(),
         open: watch::Sender::new(true),
     });

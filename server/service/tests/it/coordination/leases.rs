@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use konsul_proto::v1;
+use konsul_service::Limits;
 use konsul_state::propose::{Propose, ProposeError, Standing};
+use konsul_state::{LeaseId, Namespace};
 use tonic::{Code, Request};
 
-use super::{millis, reason, with_duties};
-use crate::harness::{Refusal, get, refusal, stale};
+use super::{coordination, millis, reason, with_duties};
+use crate::harness::{Refusal, get, refusal, soon, stale, start_with};
 
 #[tokio::test]
 async fn a_lease_takes_its_keys_along() {
@@ -122,6 +124,40 @@ async fn a_refresh_is_acknowledged_by_a_leader_or_not_at_all() {
     assert_eq!(reason(c.lease.refresh(refresh.clone()).await), "NO_LEADER");
     c.server.consensus.fail(None);
     c.lease.refresh(refresh).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_whose_end_cannot_be_proposed_ends_when_it_can() {
+    let mut c = with_duties().await;
+    let lease = c.grant(1_000).await;
+    c.put("bound", lease).await.unwrap();
+    c.server.consensus.fail(Some(ProposeError::NoLeader));
+    // Again and again: it is not forgotten.
+    c.server.consensus.failing(3).await;
+    assert!(
+        c.server
+            .state
+            .view()
+            .unwrap()
+            .lease(&Namespace::parse("default").unwrap(), LeaseId(lease))
+            .unwrap()
+            .is_some()
+    );
+    c.server.consensus.fail(None);
+    c.gone("bound").await;
+}
+
+#[tokio::test]
+async fn so_many_streams_of_refreshes_are_open_at_a_time() {
+    let limits = Limits { max_keep_alive_streams: 1, ..Limits::default() };
+    let mut c = coordination(start_with(limits).await).await;
+    let lease = c.grant(60_000).await;
+    let refresh = || stream::iter([v1::KeepAliveRequest { ids: vec![lease], ..Default::default() }]);
+    let mut open = c.lease.keep_alive(refresh().chain(stream::pending())).await.unwrap().into_inner();
+    assert_eq!(open.message().await.unwrap().unwrap().results.len(), 1);
+    assert_eq!(reason(c.lease.keep_alive(refresh()).await), "TOO_MANY_KEEP_ALIVES");
+    drop(open);
+    soon(async { while c.lease.keep_alive(refresh()).await.is_err() {} }).await;
 }
 
 #[tokio::test]

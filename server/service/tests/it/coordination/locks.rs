@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use konsul_proto::v1::{self, fence::Held};
 use konsul_service::Limits;
+use konsul_state::propose::ProposeError;
 use tonic::{Code, Request};
 
 use super::{coordination, lock, millis, reason, unlock, with_duties};
@@ -61,6 +62,22 @@ async fn whoever_goes_away_leaves_the_line() {
     let waiting = tokio::spawn(async move { client.lock(lock("l", next)).await });
     c.lock.unlock(unlock("l", holder)).await.unwrap();
     soon(waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn whoever_goes_away_during_an_election_leaves_the_line_after_it() {
+    let mut c = with_duties().await;
+    let (holder, gone) = (c.grant(60_000).await, c.grant(60_000).await);
+    c.lock.lock(lock("l", holder)).await.unwrap();
+    let mut client = c.lock.clone();
+    let waiting = tokio::spawn(async move { client.lock(lock("l", gone)).await });
+    c.in_line("l", 1).await;
+    c.server.consensus.fail(Some(ProposeError::NoLeader));
+    waiting.abort();
+    c.server.consensus.failing(1).await;
+    c.server.consensus.fail(None);
+    let get = || v1::LockGetRequest { name: "l".into(), ..Default::default() };
+    soon(async { while c.lock.get(get()).await.unwrap().into_inner().lock.unwrap().waiting > 0 {} }).await;
 }
 
 #[tokio::test]
@@ -146,6 +163,43 @@ async fn locks_are_claimed_and_given_up_together_with_writes() {
     assert!(granted.token > taken.revision);
     assert_eq!(reason(c.kv.txn(last).await), "LOCK_NOT_HELD");
     assert_eq!(c.server.state.view().unwrap().verify().unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_is_told_of_locks_fits_into_an_answer() {
+    let mut c = with_duties().await;
+    let lease = c.grant(60_000).await;
+    let name = |n: usize| format!("{n:04}{}", "x".repeat(1_020));
+    for first in (0..2_500).step_by(250) {
+        let claim = |n| {
+            v1::operation::Operation::Lock(v1::LockOperation { name: name(n), lease, ..Default::default() })
+        };
+        let then = (first..first + 250).map(|n| v1::Operation { operation: Some(claim(n)) }).collect();
+        c.kv.txn(v1::TxnRequest { then, ..Default::default() }).await.unwrap();
+    }
+    let all = v1::LockListRequest { page_size: 10_000, ..Default::default() };
+    let page = c.lock.list(all.clone()).await.unwrap().into_inner();
+    let rest = v1::LockListRequest { page_token: page.next_page_token, ..all };
+    let rest = c.lock.list(rest).await.unwrap().into_inner();
+    let names: Vec<String> = page.locks.iter().chain(&rest.locks).map(|lock| lock.name.clone()).collect();
+    assert_eq!(names, (0..2_500).map(name).collect::<Vec<_>>());
+    assert!((1_500..2_100).contains(&page.locks.len()), "{} of 2,500", page.locks.len());
+    // Six hundred claims that each say 4 KiB of themselves.
+    for _ in 0..600 {
+        let lease = c.grant(60_000).await;
+        let claim = v1::TryLockRequest {
+            name: "full".into(),
+            lease,
+            limit: 1_000,
+            value: vec![b'x'; 4 << 10].into(),
+            ..Default::default()
+        };
+        assert!(c.lock.try_lock(claim).await.unwrap().into_inner().acquired);
+    }
+    let get = v1::LockGetRequest { name: "full".into(), ..Default::default() };
+    let found = c.lock.get(get).await.unwrap().into_inner();
+    assert_eq!(found.lock.unwrap().holders, 600);
+    assert!((400..520).contains(&found.claims.len()), "{}", found.claims.len());
 }
 
 #[tokio::test]
