@@ -185,12 +185,7 @@ async fn every_backup_under_load_is_the_state_at_its_revision() {
 async fn a_server_killed_while_it_restores_has_the_old_state_or_the_new() {
     let mut rng = StdRng::seed_from_u64(seed());
     let mut server = Server::start();
-    let client = client(&server);
-    for n in 0..40 {
-        let puts =
-            (0..100).map(|i| konsul_client::PutOperation::new(format!("k{n:03}/{i}"), "x".repeat(1_000)));
-        client.kv().batch_put(puts).await.unwrap();
-    }
+    fill(&server).await;
     let file = text(&server.path("backup"));
     let new = server.json(&["backup", "save", &file])["hash"].clone();
     let began = Instant::now();
@@ -224,6 +219,50 @@ async fn a_server_killed_while_it_restores_has_the_old_state_or_the_new() {
     // What was left half done is no obstacle.
     server.ok(&["backup", "restore", &file, "--yes"]);
     assert_eq!(server.json(&["status"])["stateHash"], new);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_die_while_the_cluster_is_restored_agree_on_the_old_state_or_the_new() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let mut trio = Trio::start(None).await;
+    fill(&trio.servers[0]).await;
+    let file = text(&trio.servers[0].path("backup"));
+    let new = trio.servers[0].json(&["backup", "save", &file])["hash"].clone();
+    let began = Instant::now();
+    trio.servers[0].ok(&["backup", "restore", &file, "--yes"]);
+    let whole = began.elapsed();
+    let mut restored = 0;
+    for round in 0..6 {
+        let (asked, killed) = (rng.random_range(0..3), rng.random_range(0..3));
+        trio.servers[asked].ok(&["kv", "put", "since", &round.to_string()]);
+        let old = trio.servers[asked].json(&["status"])["stateHash"].clone();
+        let mut command = trio.servers[asked].command(&["backup", "restore", &file, "--yes"]);
+        let restoring = tokio::task::spawn_blocking(move || Run::of(&mut command, b""));
+        tokio::time::sleep(whole.mul_f64(rng.random_range(0.0..1.2))).await;
+        trio.servers[killed].kill_and_restart();
+        let told = restoring.await.unwrap();
+        let facts = trio.facts().await;
+        let hashes: Vec<&str> = facts.hashes().collect();
+        assert!(hashes.iter().all(|hash| *hash == hashes[0]), "round {round}: {facts:?}");
+        assert!(old == hashes[0] || new == hashes[0], "round {round}: neither the old state nor the new");
+        // Whoever was asked and lives on goes on under the next leader.
+        assert!(told.code == Some(0) || asked == killed, "round {round}: {told:?}");
+        assert!(told.code != Some(0) || new == hashes[0], "round {round}: it said that it was restored");
+        restored += usize::from(told.code == Some(0));
+    }
+    println!("{restored} of 6 were restored");
+    trio.servers[0].ok(&["backup", "restore", &file, "--yes"]);
+    assert!(trio.facts().await.hashes().all(|hash| new == hash));
+    trio.go_on();
+}
+
+/// Writes four thousand keys.
+async fn fill(server: &Server) {
+    for n in 0..40 {
+        let puts =
+            (0..100).map(|i| konsul_client::PutOperation::new(format!("k{n:03}/{i}"), "x".repeat(1_000)));
+        client(server).kv().batch_put(puts).await.unwrap();
+    }
 }
 
 /// The value of a metric.

@@ -81,6 +81,15 @@ fn damage_is_found_where_it_is() {
         &|dir| flip_at(&file(&dir.join("snapshots"), "data.mdb"), 50_000),
         &["checksum is wrong"],
     );
+    let no_log = |dir: &Path| fs::remove_file(file(&dir.join("log"), ".raftlog")).unwrap();
+    check("no-log", &no_log, &["there is no log in", "the log ends at entry 0"]);
+    let cut =
+        |path: &Path, bytes: u64| File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
+    let snapshot_cut = |dir: &Path| cut(&file(&dir.join("snapshots"), "data.mdb"), 40_000);
+    check("snapshot-cut", &snapshot_cut, &["snapshots"]);
+    let no_snapshot = |dir: &Path| fs::remove_file(file(&dir.join("snapshots"), "data.mdb")).unwrap();
+    check("no-snapshot", &no_snapshot, &["snapshots"]);
+    check("state-cut", &|dir| cut(&state(dir), 40_960), &["state"]);
     let meta = |dir: &Path| fs::write(file(&dir.join("snapshots"), "META"), "konsul").unwrap();
     check("snapshot-meta", &meta, &["META"]);
     check("marker", &|dir| fs::write(dir.join("state/MARKER"), "x").unwrap(), &["MARKER"]);

@@ -104,8 +104,7 @@ impl Snapshots {
     fn make_at(&self, state: &State, pace: &Pace, unfinished: &Path) -> Result<SnapshotDir, RaftError> {
         fs::create_dir_all(unfinished).map_err(RaftError::file(unfinished))?;
         let Written { checksum, bytes } = copy(state, &unfinished.join(DATA), pace)?;
-        let content = inspect(unfinished, usize::try_from(bytes).unwrap_or(usize::MAX))?;
-        remove_file(&unfinished.join("lock.mdb"))?;
+        let content = inspect(unfinished)?;
         let path = self.dir.join(format!("{:020}", content.applied.index));
         let snapshot =
             SnapshotDir { path, applied: content.applied, membership: content.membership, checksum, bytes };
@@ -366,13 +365,6 @@ fn sync_dir(dir: &Path) -> Result<(), RaftError> {
 fn remove_dir(dir: &Path) -> Result<(), RaftError> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(RaftError::file(dir)(e)),
-        _ => Ok(()),
-    }
-}
-
-fn remove_file(path: &Path) -> Result<(), RaftError> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(RaftError::file(path)(e)),
         _ => Ok(()),
     }
 }

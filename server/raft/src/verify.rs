@@ -4,7 +4,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use konsul_state::snapshot::{self, DATA, SnapshotContent};
+use konsul_state::snapshot::{self, SnapshotContent};
 use konsul_state::store::StoreOptions;
 use konsul_state::{LogPosition, Persistence};
 
@@ -59,11 +59,17 @@ impl Verified {
 
     /// Every record's checksum, and that entry follows entry.
     fn look_at_log(&mut self, settings: &Settings, data_dir: &DataDir) {
+        let is_log = |entry: fs::DirEntry| entry.path().extension().is_some_and(|kind| kind == "raftlog");
+        let dir = data_dir.log();
+        // Opened, it would be made.
+        if !fs::read_dir(&dir).is_ok_and(|entries| entries.flatten().any(is_log)) {
+            return self.found(format!("there is no log in {}", dir.display()));
+        }
         let stats = Arc::new(Stats::default());
         let map_bytes = settings.map_bytes as u64;
         let space = Space::new(settings.disk.clone(), data_dir.path.clone(), 0, map_bytes, stats.clone());
         let log = Log::open(LogOptions {
-            dir: data_dir.log(),
+            dir,
             file_bytes: settings.log_file_bytes,
             keep_bytes: settings.log_keep_bytes,
             reserve_bytes: settings.reserve_bytes,
@@ -111,13 +117,7 @@ impl Verified {
     fn look_at_snapshot(&mut self, snapshot: &SnapshotDir) -> Result<Option<SnapshotContent>, RaftError> {
         self.snapshots.push(snapshot.applied.index);
         snapshot.verify()?;
-        // A copy, because LMDB writes to what it opens.
-        let failed = RaftError::file(snapshot.data());
-        let scratch = tempfile::tempdir().map_err(failed)?;
-        let copy = scratch.path().join(DATA);
-        let bytes = fs::copy(snapshot.data(), &copy).map_err(RaftError::file(&copy))?;
-        let (content, findings) =
-            snapshot::verify(scratch.path(), usize::try_from(bytes).unwrap_or(usize::MAX))?;
+        let (content, findings) = snapshot::verify(&snapshot.path)?;
         let name = snapshot.path.display();
         for finding in &findings {
             self.found(format!("snapshot {name}: {finding}"));
@@ -159,19 +159,17 @@ impl Verified {
         let (snapshot_at, state_at) = (at(snapshot), at(state));
         let base = snapshot_at.max(state_at);
         let index = |at: Option<LogPosition>| at.map_or(0, |at| log_id(at).index);
-        if let Some((first, last)) = self.log {
-            if first > index(base) + 1 {
-                self.found(format!(
-                    "the log begins at entry {first}, and what is before ends at {}",
-                    index(base)
-                ));
-            }
-            if last < index(state_at) && index(snapshot_at) < index(state_at) {
-                self.found(format!(
-                    "the log ends at entry {last}, and the state has entry {}",
-                    index(state_at)
-                ));
-            }
+        if let Some((first, _)) = self.log
+            && first > index(base) + 1
+        {
+            self.found(format!(
+                "the log begins at entry {first}, and what is before ends at {}",
+                index(base)
+            ));
+        }
+        let last = self.log.map_or(0, |(_, last)| last);
+        if last < index(state_at) && index(snapshot_at) < index(state_at) {
+            self.found(format!("the log ends at entry {last}, and the state has entry {}", index(state_at)));
         }
         if let (Some(snapshot), Some(state)) = (snapshot, state)
             && snapshot.applied == state.applied

@@ -11,7 +11,7 @@ use crate::hash::StateHash;
 use crate::ids::{LogPosition, Revision};
 use crate::marker;
 use crate::room::Room;
-use crate::store::{self, Entry, Persistence, State, StateWriter, Store, StoreOptions};
+use crate::store::{self, Entry, State, StateWriter, Store, StoreOptions};
 use crate::verify::Finding;
 use crate::view::View;
 
@@ -47,16 +47,16 @@ impl State {
 ///
 /// # Errors
 /// [`StateError`] when it is none.
-pub fn inspect(dir: &Path, map_bytes: usize) -> Result<SnapshotContent, StateError> {
-    content(&open_copy(dir, map_bytes)?)
+pub fn inspect(dir: &Path) -> Result<SnapshotContent, StateError> {
+    content(&View::begin(Arc::new(Store::open_to_read(dir)?))?)
 }
 
 /// The same, and everything that is wrong with it.
 ///
 /// # Errors
 /// [`StateError`] when it is none.
-pub fn verify(dir: &Path, map_bytes: usize) -> Result<(SnapshotContent, Vec<Finding>), StateError> {
-    let view = open_copy(dir, map_bytes)?;
+pub fn verify(dir: &Path) -> Result<(SnapshotContent, Vec<Finding>), StateError> {
+    let view = View::begin(Arc::new(Store::open_to_read(dir)?))?;
     Ok((content(&view)?, view.verify()?))
 }
 
@@ -69,20 +69,7 @@ pub fn verify_store(options: &StoreOptions) -> Result<Option<(SnapshotContent, V
     if origin != store::Origin::Kept {
         return Ok(None);
     }
-    let dir = store::generation_dir(&options.dir, marker.generation);
-    let view = View::begin(Arc::new(Store::open(&dir, options)?))?;
-    Ok(Some((content(&view)?, view.verify()?)))
-}
-
-fn open_copy(dir: &Path, map_bytes: usize) -> Result<View, StateError> {
-    let options = StoreOptions {
-        dir: dir.to_owned(),
-        map_bytes,
-        persistence: Persistence::Lmdb,
-        durability: store::Durability::Log,
-        boot_id: String::new(),
-    };
-    View::begin(Arc::new(Store::open(dir, &options)?))
+    verify(&store::generation_dir(&options.dir, marker.generation)).map(Some)
 }
 
 fn content(view: &View) -> Result<SnapshotContent, StateError> {

@@ -17,6 +17,7 @@ use crate::hash::StateHash;
 use crate::ids::{LogPosition, Revision};
 use crate::marker::{self, Marker};
 use crate::room::Room;
+use crate::snapshot::DATA;
 use crate::tables::{self, Sides, meta};
 use crate::tx::Rows;
 use crate::view::View;
@@ -104,6 +105,9 @@ pub struct Run {
 /// The unit that a file's blocks are counted in (stat(2)).
 const BLOCK_BYTES: u64 = 512;
 
+/// LMDB's maps are whole pages, whatever a page is here.
+pub(crate) const MAP_UNIT_BYTES: usize = 64 << 10;
+
 /// One LMDB environment with its tables. Replaced as a whole when a snapshot is installed.
 pub(crate) struct Store {
     pub(crate) env: Env<WithoutTls>,
@@ -186,17 +190,39 @@ pub(crate) fn remove_other_generations(dir: &Path, keep: u64) -> Result<(), Stat
 impl Store {
     pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StateError> {
         fs::create_dir_all(dir).map_err(StateError::file(dir))?;
-        let env = open_env(dir, options)?;
+        let mut flags = EnvFlags::WRITE_MAP | EnvFlags::NO_MEM_INIT | EnvFlags::NO_READ_AHEAD;
+        if options.persistence == Persistence::Memory || options.durability == Durability::Log {
+            flags |= EnvFlags::NO_SYNC;
+        }
+        let env = open_env(dir, options.map_bytes, flags)?;
         let txn = env.write_txn()?;
         let tables = env
             .create_databases_and_commit(txn, |opener, txn| {
-                let tables = tables::create(opener, txn)?;
-                tables::check_format(&tables, txn)?;
-                Ok::<_, StateError>(CommitOrAbort::<_, ()>::Commit(tables))
+                Ok::<_, StateError>(CommitOrAbort::<_, ()>::Commit(tables::create(opener, txn)?))
             })?
             .commit()
-            .ok_or_else(|| StateError::corrupt("meta", "the tables could not be opened"))?;
-        let sides = Sides::from(tables);
+            .ok_or_else(not_opened)?;
+        Self::new(env, tables.into(), dir)
+    }
+
+    /// Opens one that must not be changed, by anybody, as long as it is open.
+    pub(crate) fn open_to_read(dir: &Path) -> Result<Self, StateError> {
+        let data = dir.join(DATA);
+        let bytes = fs::metadata(&data).map_err(StateError::file(&data))?.len();
+        // LMDB makes the map large enough for what the file says that it holds.
+        let map_bytes = usize::try_from(bytes).unwrap_or(usize::MAX).next_multiple_of(MAP_UNIT_BYTES);
+        let env = open_env(dir, map_bytes, EnvFlags::READ_ONLY | EnvFlags::NO_LOCK)?;
+        let txn = env.read_txn()?;
+        let tables = env
+            .open_databases_and_commit(txn, |opener, txn| {
+                Ok::<_, StateError>(CommitOrAbort::<_, ()>::Commit(tables::open(opener, txn)?))
+            })?
+            .commit()
+            .ok_or_else(not_opened)?;
+        Self::new(env, tables.into(), dir)
+    }
+
+    fn new(env: Env<WithoutTls>, sides: Sides, dir: &Path) -> Result<Self, StateError> {
         let page_bytes = page_bytes(&env, &sides)?;
         Ok(Self { env, sides, dir: dir.to_owned(), page_bytes, seen: ArcSwap::default() })
     }
@@ -215,6 +241,10 @@ impl Store {
     }
 }
 
+fn not_opened() -> StateError {
+    StateError::corrupt("meta", "the tables could not be opened")
+}
+
 fn page_bytes(env: &Env<WithoutTls>, sides: &Sides) -> Result<u64, StateError> {
     let txn = env.read_txn()?;
     Ok(u64::from(sides.common().meta.stat(&txn)?.page_size))
@@ -222,18 +252,15 @@ fn page_bytes(env: &Env<WithoutTls>, sides: &Sides) -> Result<u64, StateError> {
 
 /// Opens an LMDB environment.
 #[allow(unsafe_code)]
-fn open_env(dir: &Path, options: &StoreOptions) -> Result<Env<WithoutTls>, StateError> {
+fn open_env(dir: &Path, map_bytes: usize, flags: EnvFlags) -> Result<Env<WithoutTls>, StateError> {
     let mut open = EnvOpenOptions::new().read_txn_without_tls();
-    open.map_size(options.map_bytes).max_dbs(tables::MAX_TABLES).max_readers(1024);
-    let mut flags = EnvFlags::WRITE_MAP | EnvFlags::NO_MEM_INIT | EnvFlags::NO_READ_AHEAD;
-    if options.persistence == Persistence::Memory || options.durability == Durability::Log {
-        flags |= EnvFlags::NO_SYNC;
-    }
+    open.map_size(map_bytes).max_dbs(tables::MAX_TABLES).max_readers(1024);
     // SAFETY: an environment is sound as long as nobody changes its files behind LMDB's back: the data
     // directory is locked by its owner for as long as it is open, and heed refuses a second opening within this
     // process. WRITE_MAP lets LMDB write through the map, which no safe code has a pointer into; `room` sees to
     // it that the blocks are there. NO_SYNC gives up durability of this file (see `Durability`), not its
-    // soundness: a state that was open when the machine went down is set aside unread (see `marker`).
+    // soundness: a state that was open when the machine went down is set aside unread (see `marker`). NO_LOCK goes with
+    // READ_ONLY, of what nobody writes to.
     let opened = unsafe {
         open.flags(flags);
         open.open(dir)

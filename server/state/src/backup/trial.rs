@@ -13,8 +13,6 @@ use crate::ids::LogPosition;
 use crate::store::{self, Durability, Entry, Payload, Persistence, StateWriter, StoreOptions};
 use crate::verify::Finding;
 
-/// LMDB's maps are whole pages, whatever a page is here.
-const MAP_UNIT_BYTES: usize = 64 << 10;
 /// The only restore of its store.
 const ID: u64 = 1;
 
@@ -53,7 +51,7 @@ impl Trial {
     pub fn begin(dir: &Path, map_bytes: usize) -> Result<Self, TrialError> {
         let (_, writer, _) = store::open(StoreOptions {
             dir: dir.to_owned(),
-            map_bytes: map_bytes.next_multiple_of(MAP_UNIT_BYTES),
+            map_bytes: map_bytes.next_multiple_of(store::MAP_UNIT_BYTES),
             persistence: Persistence::Memory,
             durability: Durability::Log,
             boot_id: String::new(),

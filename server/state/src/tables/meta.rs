@@ -22,18 +22,24 @@ const KEY_FORMAT: &[u8] = b"format";
 const KEY_PROGRESS: &[u8] = b"progress";
 const KEY_MEMBERSHIP: &[u8] = b"membership";
 
-pub(crate) fn check_format<'e>(db: &Database<'e, Raw, Raw>, txn: &mut RwTxn<'e>) -> Result<(), StateError> {
-    let Some(row) = db.get(txn, KEY_FORMAT)? else {
-        db.put(txn, KEY_FORMAT, &FORMAT.to_be_bytes())?;
-        return Ok(());
-    };
+/// Refuses a store of another format; `None` for a new one, which has none.
+pub(crate) fn check_format<'e>(
+    db: &Database<'e, Raw, Raw>,
+    txn: &RoTxn<'e>,
+) -> Result<Option<()>, StateError> {
+    let Some(row) = db.get(txn, KEY_FORMAT)? else { return Ok(None) };
     let found = row.try_into().map(u32::from_be_bytes);
     match found.map_err(|_| StateError::corrupt(TABLE.name, "the format is not a number"))? {
-        FORMAT => Ok(()),
+        FORMAT => Ok(Some(())),
         0 => Err(StateError::corrupt(TABLE.name, "the format is 0")),
         1 => Err(StateError::Unreleased { found: 1 }),
         found => Err(StateError::Newer { found, known: FORMAT }),
     }
+}
+
+/// Stamps a new store.
+pub(crate) fn put_format<'e>(db: &Database<'e, Raw, Raw>, txn: &mut RwTxn<'e>) -> Result<(), StateError> {
+    Ok(db.put(txn, KEY_FORMAT, &FORMAT.to_be_bytes())?)
 }
 
 pub(crate) fn progress(tables: &Tables, txn: &RoTxn<'_>) -> Result<Progress, StateError> {

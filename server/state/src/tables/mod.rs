@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
-use heed::{Database, DatabaseOpener, RwTxn, WithoutTls};
+use heed::{Database, DatabaseOpener, RoTxn, RwTxn, WithoutTls};
 
 use crate::batch::{Change, ClaimChange, KvChange};
 use crate::command::{Progress, Staged};
@@ -169,27 +169,50 @@ pub(crate) trait ObjectTable {
     }
 }
 
-/// Makes the tables that are not there yet.
+/// The names of all LMDB databases, in the order of [`Sides`].
+fn names() -> impl Iterator<Item = String> {
+    let second = TWICE.iter().map(|table| format!("{}{SECOND}", table.name));
+    ALL.iter().map(|table| table.name.to_owned()).chain(second)
+}
+
+/// All LMDB databases of an environment.
+pub(crate) type Opened<'e> = [Database<'e, Raw, Raw>; DATABASES];
+
+fn all_of(opened: Vec<Database<'_, Raw, Raw>>) -> Result<Opened<'_>, StateError> {
+    opened.try_into().map_err(|_| StateError::corrupt("meta", "the list of tables is not whole"))
+}
+
+/// Opens the tables, and makes those that are not there yet. Refuses a store of another format, and stamps a new one.
 pub(crate) fn create<'e>(
     opener: &DatabaseOpener<'e, WithoutTls>,
     txn: &mut RwTxn<'e>,
-) -> Result<[Database<'e, Raw, Raw>; DATABASES], StateError> {
+) -> Result<Opened<'e>, StateError> {
     let mut made = Vec::with_capacity(DATABASES);
-    for table in ALL {
-        made.push(opener.create_database::<Raw, Raw>(txn, Some(table.name))?);
+    for name in names() {
+        made.push(opener.create_database::<Raw, Raw>(txn, Some(&name))?);
     }
-    for table in TWICE {
-        made.push(opener.create_database::<Raw, Raw>(txn, Some(&format!("{}{SECOND}", table.name)))?);
+    let made = all_of(made)?;
+    if meta::check_format(&made[0], txn)?.is_none() {
+        meta::put_format(&made[0], txn)?;
     }
-    made.try_into().map_err(|_| StateError::corrupt("meta", "the list of tables is not whole"))
+    Ok(made)
 }
 
-/// Refuses a store of another format, and stamps a new one.
-pub(crate) fn check_format<'e>(
-    [meta, ..]: &[Database<'e, Raw, Raw>; DATABASES],
-    txn: &mut RwTxn<'e>,
-) -> Result<(), StateError> {
-    meta::check_format(meta, txn)
+/// Opens the tables of a store that must not be changed. Refuses one of another format.
+pub(crate) fn open<'e>(
+    opener: &DatabaseOpener<'e, WithoutTls>,
+    txn: &RoTxn<'e>,
+) -> Result<Opened<'e>, StateError> {
+    let mut found = Vec::with_capacity(DATABASES);
+    for name in names() {
+        let table = opener.open_database::<Raw, Raw>(txn, Some(&name))?;
+        found.push(table.ok_or_else(|| StateError::corrupt("meta", format!("there is no table {name}")))?);
+    }
+    let found = all_of(found)?;
+    match meta::check_format(&found[0], txn)? {
+        Some(()) => Ok(found),
+        None => Err(StateError::corrupt("meta", "it has no format")),
+    }
 }
 
 /// Decodes the record of a row.

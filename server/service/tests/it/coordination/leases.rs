@@ -153,10 +153,12 @@ async fn so_many_streams_of_refreshes_are_open_at_a_time() {
     let mut c = coordination(start_with(limits).await).await;
     let lease = c.grant(60_000).await;
     let refresh = || stream::iter([v1::KeepAliveRequest { ids: vec![lease], ..Default::default() }]);
-    let mut open = c.lease.keep_alive(refresh().chain(stream::pending())).await.unwrap().into_inner();
+    let (hold, held) = tokio::sync::oneshot::channel::<()>();
+    let requests = refresh().chain(stream::pending().take_until(held));
+    let mut open = c.lease.keep_alive(requests).await.unwrap().into_inner();
     assert_eq!(open.message().await.unwrap().unwrap().results.len(), 1);
     assert_eq!(reason(c.lease.keep_alive(refresh()).await), "TOO_MANY_KEEP_ALIVES");
-    drop(open);
+    drop((open, hold));
     soon(async { while c.lease.keep_alive(refresh()).await.is_err() {} }).await;
 }
 
