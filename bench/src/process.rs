@@ -89,10 +89,11 @@ impl Server {
     /// # Errors
     /// When it can't be started, ends at once (with the last line of its log), or does not listen in time.
     pub(crate) fn start(peer: Peer, programs: &Programs, directory: &Path) -> Result<Self> {
-        Self::start_at(peer, programs, directory, None)
+        Self::start_at(peer, programs, directory, None, &[])
     }
 
-    /// Starts it as one of several members, if it has a seat. It may listen before the others are there.
+    /// Starts it as one of several members, if it has a seat, with settings by their environment variables. It may listen before
+    /// the others are there.
     ///
     /// # Errors
     /// As [`Server::start`].
@@ -101,12 +102,14 @@ impl Server {
         programs: &Programs,
         directory: &Path,
         seat: Option<&Seat>,
+        settings: &[(&str, &str)],
     ) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let address_file = directory.join("address");
         // The last start's address must not be taken for this one's.
         let _ = fs::remove_file(&address_file);
         let (mut command, known_address) = command(peer, programs, directory, &address_file, seat)?;
+        command.envs(settings.iter().copied());
         let log_path = directory.join("log");
         let log = File::options().create(true).append(true).open(&log_path)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -84,8 +84,9 @@ fn run(bench: &Bench, report: &mut Report, row: &'static str, measure: &impl Mea
 
 impl Cluster {
     fn start(bench: &Bench, peer: Peer, directory: &Path) -> Result<Self> {
-        let start =
-            |seat: &Seat| Server::start_at(peer, &bench.programs, &directory.join(seat.name()), Some(seat));
+        let start = |seat: &Seat| {
+            Server::start_at(peer, &bench.programs, &directory.join(seat.name()), Some(seat), &[])
+        };
         let servers = Seat::of(MEMBERS)?.iter().map(start).collect::<Result<Vec<_>>>()?;
         Ok(Self { peer, servers })
     }

@@ -31,6 +31,8 @@ const LEASES: usize = 100_000;
 const TTL: Duration = Duration::from_secs(10);
 /// How long what is waited for may take.
 const LIMIT: Duration = Duration::from_secs(600);
+/// How long a server is given for what it does after it was filled: a snapshot of 4 GiB takes half a minute.
+const SETTLE: Duration = Duration::from_secs(45);
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// Measures what puts notice of backups.
@@ -39,7 +41,7 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 /// When the server fails.
 pub(crate) fn backup(bench: &Bench, report: &mut Report) -> Result<()> {
     let bytes = if bench.quick { 64 << 20 } else { 1 << 30 };
-    let Some(beside) = Beside::start(bench, "backup")? else { return Ok(()) };
+    let Some(beside) = Beside::start(bench, "backup", &[])? else { return Ok(()) };
     beside.fill(bytes / 2)?;
     for round in 1..=bench.rounds {
         beside.window(report, round, "backup/quiet", "quiet")?;
@@ -64,7 +66,7 @@ pub(crate) fn backup(bench: &Bench, report: &mut Report) -> Result<()> {
 /// When the server fails.
 pub(crate) fn lease_end(bench: &Bench, report: &mut Report) -> Result<()> {
     let count = if bench.quick { LEASES / 10 } else { LEASES };
-    let Some(beside) = Beside::start(bench, "lease-end")? else { return Ok(()) };
+    let Some(beside) = Beside::start(bench, "lease-end", &[])? else { return Ok(()) };
     for round in 1..=bench.rounds {
         beside.window(report, round, "lease_end/quiet", "quiet")?;
         let began = Instant::now();
@@ -84,30 +86,41 @@ pub(crate) fn lease_end(bench: &Bench, report: &mut Report) -> Result<()> {
     beside.stop()
 }
 
-/// Measures what calls notice while a big store is emptied, its history reclaimed, and its file shrunk.
+/// Measures what calls notice while a big store's history is reclaimed, and its file shrunk.
 ///
 /// # Errors
 /// When the server fails.
 pub(crate) fn reclaim(bench: &Bench, report: &mut Report) -> Result<()> {
     let bytes = if bench.quick { 256 << 20 } else { 4 << 30 };
-    let Some(beside) = Beside::start(bench, "reclaim")? else { return Ok(()) };
+    // By itself it would do so before it is asked.
+    let settings = [("KONSUL_LIMITS_HISTORY_MAX_BYTES", "1TiB"), ("KONSUL_STORE_MAX_UNUSED_BYTES", "0B")];
+    let Some(beside) = Beside::start(bench, "reclaim", &settings)? else { return Ok(()) };
     let keys = beside.fill(bytes)?;
+    // A fifth is left, and the rest in history.
+    runtime()?.block_on(async {
+        let mut konsul = beside.connect().await?;
+        for first in (0..keys - keys / 5).step_by(LOAD_STEP as usize) {
+            let names = (first..first + LOAD_STEP).map(|n| super::key("big", n)).collect();
+            konsul.delete_all(names).await?;
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    beside.settle();
     for round in 1..=bench.rounds {
         beside.window(report, round, "reclaim/quiet", "quiet")?;
     }
     let reclaim = async || {
         let (mut konsul, began) = (beside.connect().await?, Instant::now());
-        // A fifth is left.
-        for first in (0..keys - keys / 5).step_by(LOAD_STEP as usize) {
-            let names = (first..first + LOAD_STEP).map(|n| super::key("big", n)).collect();
-            konsul.delete_all(names).await?;
-        }
         konsul.compact().await?;
         beside.until("history is not reclaimed", async || Ok(konsul.size().await?.used < bytes / 3)).await?;
         Ok(began.elapsed().as_secs_f64())
     };
     let took = beside.during(report, 1, ("reclaim", "while history is reclaimed"), None, reclaim)?;
-    let label = "deleting, compacting and reclaiming four fifths of it";
+    beside.settle();
+    for round in 1..=bench.rounds {
+        beside.window(report, round, "reclaim/after", "after that")?;
+    }
+    let label = "reclaiming its history";
     report.add(Figure::new("reclaim/took", label, Unit::Seconds, took), Peer::Konsul);
     let before = beside.size()?;
     let defragment = async || {
@@ -134,12 +147,12 @@ struct Beside<'b> {
 
 impl<'b> Beside<'b> {
     /// Starts it; `None` when Konsul is not to be measured.
-    fn start(bench: &'b Bench, row: &str) -> Result<Option<Self>> {
+    fn start(bench: &'b Bench, row: &str, settings: &[(&str, &str)]) -> Result<Option<Self>> {
         if !bench.peers.contains(&Peer::Konsul) {
             return Ok(None);
         }
         let directory = bench.directory.join(row);
-        let server = Server::start(Peer::Konsul, &bench.programs, &directory)?;
+        let server = Server::start_at(Peer::Konsul, &bench.programs, &directory, None, settings)?;
         bulk_load::<Konsul>(&bench.client, &server, "beside", 0..KEYS)?;
         Ok(Some(Self { bench, server, directory }))
     }
@@ -162,6 +175,13 @@ impl<'b> Beside<'b> {
 
     async fn connect(&self) -> Result<Konsul> {
         connect(self.server.address).await.context("can't connect")
+    }
+
+    /// Lets the system write what it has put off, and the server make the snapshot that is due.
+    fn settle(&self) {
+        rustix::fs::sync();
+        thread::sleep(SETTLE);
+        rustix::fs::sync();
     }
 
     /// Asks until something is so.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use konsul_state::propose::BatchSink;
-use konsul_state::snapshot::{Plan, Replacement};
+use konsul_state::snapshot::{Plan, Replacement, Retired};
 use konsul_state::store::{Entry, Payload as StatePayload};
 use konsul_state::{Command, CommandGroup, LogPosition, Run, StateError, StateWriter};
 use openraft::storage::ApplyResponder;
@@ -56,7 +56,7 @@ pub(crate) enum Work {
     /// Say where a copy of the state is to be put together that will take its place.
     Plan { done: oneshot::Sender<io::Result<Plan>> },
     /// Bring a copy of the state up to date, and let it take its place.
-    Replace { replacement: Replacement, log: LogReader, done: oneshot::Sender<io::Result<()>> },
+    Replace { replacement: Replacement, log: LogReader, done: oneshot::Sender<io::Result<Retired>> },
     /// Say what is applied, and the last membership.
     Applied { done: oneshot::Sender<io::Result<Applied>> },
 }
@@ -122,12 +122,13 @@ impl Worker for Arc<Applier> {
                 done.send(self.resync(writer, from)).unwrap_or_default();
             }
             Work::Plan { done } => {
-                done.send(Ok(writer.plan())).unwrap_or_default();
+                // Whoever asked may have gone away.
+                let _ = done.send(writer.plan().map_err(io::Error::other));
             }
             Work::Replace { mut replacement, log, done } => {
                 let replaced = catch_up(&mut replacement, &log, writer.state().applied().index);
                 let replaced = replaced.and_then(|()| writer.replace(replacement).map_err(io::Error::other));
-                done.send(replaced).unwrap_or_default();
+                let _ = done.send(replaced);
             }
             Work::Applied { done } => {
                 let applied = || Ok((writer.state().view()?.applied(), writer.membership()?));

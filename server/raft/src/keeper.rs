@@ -1,5 +1,5 @@
-//! Decides when a snapshot is due, by bytes rather than by entries and by age, and has the log purged behind it; and gives space
-//! back that the state does not use.
+//! Decides when a snapshot is due, by bytes rather than by entries and by age, and has the log purged behind it; and when the state's
+//! file is to be shrunk.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::apply::{Work, catch_up};
+use crate::apply::Work;
 use crate::log::LogReader;
 use crate::machine::Builder;
 use crate::proposer::Raft;
@@ -19,11 +19,6 @@ use crate::types::log_id;
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How often to look whether the state's file should be shrunk.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// A copy that is behind by so many entries is brought up to date by the thread that applies, and all others wait meanwhile.
-const NEARLY_CAUGHT_UP: u64 = 500;
-/// How often a copy runs after a state that goes on, at most.
-const CATCH_UPS: usize = 20;
-
 /// Makes snapshots when enough was applied since the last one.
 pub(crate) struct Keeper {
     pub(crate) raft: Raft,
@@ -114,55 +109,6 @@ impl Keeper {
     fn has_grown(&self) -> bool {
         let growth = &self.builder.growth;
         growth.bytes.load(Relaxed) >= growth.threshold.load(Relaxed)
-    }
-
-    /// Whether so much of the state's file is unused that it is worth a copy of the rest.
-    fn has_holes(&self) -> bool {
-        let Ok((used, file)) = self.builder.state.size_bytes() else { return false };
-        self.max_unused_bytes > 0 && file > 2 * used && file - used > self.max_unused_bytes
-    }
-
-    /// Gives back what the state's file does not use: a fresh snapshot, which has no holes, is brought up to date with the log
-    /// beside the state, and takes its place.
-    async fn shrink(&self) -> Result<(), String> {
-        let failed = |e: &dyn std::fmt::Display| format!("the state's file was not shrunk: {e}");
-        let (used, before) = self.builder.state.size_bytes().map_err(|e| failed(&e))?;
-        if !self.space.has_room_for(2 * used) {
-            let bytes = 2 * used;
-            return Err(failed(&format!(
-                "it needs {bytes} bytes for the time being, and the disk has not that much left"
-            )));
-        }
-        self.snapshot(0).await?;
-        let snapshot = self.builder.snapshots.newest().map_err(|e| failed(&e))?;
-        let snapshot = snapshot.ok_or_else(|| failed(&"there is no snapshot"))?;
-        let (done, planned) = oneshot::channel();
-        let stopped = || failed(&"the state has been closed");
-        self.works.send(Work::Plan { done }).await.map_err(|_| stopped())?;
-        let plan = planned.await.map_err(|_| stopped())?.map_err(|e| failed(&e))?;
-        let (log, state) = (self.log.clone(), self.builder.state.clone());
-        let build = move || {
-            let mut replacement = plan.build(&snapshot.path).map_err(std::io::Error::other)?;
-            // Nearly all of it here, so that the thread that applies has little left to do.
-            for _ in 0..CATCH_UPS {
-                replacement.sync().map_err(std::io::Error::other)?;
-                let upto = state.applied().index;
-                let applied = replacement.applied().map_err(std::io::Error::other)?.index;
-                if upto - applied <= NEARLY_CAUGHT_UP {
-                    break;
-                }
-                catch_up(&mut replacement, &log, upto)?;
-            }
-            Ok(replacement)
-        };
-        let replacement = self.builder.threads.run("shrink", build).await.map_err(|e| failed(&e))?;
-        let (done, replaced) = oneshot::channel();
-        let log = self.log.clone();
-        self.works.send(Work::Replace { replacement, log, done }).await.map_err(|_| stopped())?;
-        replaced.await.map_err(|_| stopped())?.map_err(|e| failed(&e))?;
-        let (_, after) = self.builder.state.size_bytes().map_err(|e| failed(&e))?;
-        tracing::info!(before, after, "gave space back to the file system");
-        Ok(())
     }
 
     /// A snapshot costs as much as the state is big, so it should save at least half as much log.

@@ -18,6 +18,7 @@
 //! - `log`: the log. [`disk`]: the disk underneath it.
 //! - `machine`: openraft's view of the state. `apply`: the thread that writes the state.
 //! - `snapshots`: snapshots on disk. `copy`: writing one without disturbing. `keeper`: when they are made, and the log purged.
+//!   `shrink`: the state's file written anew without its holes.
 //! - `space`: what may be written when space is short. `health`: whether this member may serve.
 //! - `peer`: how members speak to each other. [`net`]: the network underneath it. `leadership`: who leads. `forward`: the way to the leader.
 //!   `asks`: what the leader knows that no log has.
@@ -50,6 +51,7 @@ mod reads;
 mod recovery;
 mod runtimes;
 mod settings;
+mod shrink;
 mod snapshots;
 mod space;
 mod stats;

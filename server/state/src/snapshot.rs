@@ -1,7 +1,7 @@
 //! Copying the whole state out of the store, and putting a copy in the place of the present one.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use heed::CompactionOption;
@@ -84,16 +84,22 @@ impl StateWriter {
     /// # Errors
     /// [`StateError`] when the copy can't be used; the present state stays.
     pub fn install(&mut self, from: &Path) -> Result<(), StateError> {
-        let replacement = self.plan().build(from)?;
-        self.take(replacement)
+        let plan = self.plan()?;
+        fs::copy(from.join(DATA), plan.data()).map_err(StateError::file(plan.data()))?;
+        self.take(plan.open()?).map(drop)
     }
 
-    /// Where another store is to be put together that will take the place of this one: [`Plan::build`] may be called on another
-    /// thread, while this one goes on.
-    #[must_use]
-    pub fn plan(&mut self) -> Plan {
+    /// Where another store is to be put together that will take the place of this one. That may be done on another thread, while
+    /// this one goes on.
+    ///
+    /// # Errors
+    /// [`StateError`] when there can be no such place.
+    pub fn plan(&mut self) -> Result<Plan, StateError> {
         self.generation += 1;
-        Plan { options: self.options.clone(), generation: self.generation }
+        let files =
+            Files { dir: store::generation_dir(&self.options.dir, self.generation), is_needed: false };
+        fs::create_dir_all(&files.dir).map_err(StateError::file(&files.dir))?;
+        Ok(Plan { options: self.options.clone(), generation: self.generation, files })
     }
 
     /// Lets a store take the place of the present one, of which it has to be a copy that has caught up: applied and hash are the
@@ -101,7 +107,7 @@ impl StateWriter {
     ///
     /// # Errors
     /// [`StateError::Corrupt`] when it is not the same; the present store stays.
-    pub fn replace(&mut self, replacement: Replacement) -> Result<(), StateError> {
+    pub fn replace(&mut self, replacement: Replacement) -> Result<Retired, StateError> {
         let view = View::begin(replacement.store.clone())?;
         let present = self.state.view()?;
         if (view.applied(), view.hash()) != (present.applied(), present.hash()) {
@@ -112,49 +118,72 @@ impl StateWriter {
         self.take(replacement)
     }
 
-    fn take(&mut self, mut replacement: Replacement) -> Result<(), StateError> {
-        replacement.store.env.force_sync()?;
-        let next = self.marker.of_generation(replacement.generation);
+    fn take(&mut self, replacement: Replacement) -> Result<Retired, StateError> {
+        let Replacement { store, room, generation, mut files } = replacement;
+        store.env.force_sync()?;
+        let next = self.marker.of_generation(generation);
         next.begin(&self.options)?;
-        replacement.is_taken = true;
-        let old = self.state.replace(replacement.store.clone());
-        self.marker = next;
-        if let Some(room) = replacement.room.take() {
-            self.room = room;
-        }
-        // Views of the old generation keep its file open; unlinking it is safe and frees it with the last one.
-        fs::remove_dir_all(&old.dir).map_err(StateError::file(&old.dir))
+        files.is_needed = true;
+        let old = self.state.replace(store);
+        (self.marker, self.room) = (next, room);
+        Ok(Retired { _files: Files { dir: old.dir.clone(), is_needed: false }, _store: old })
     }
 }
 
-/// Where a store is to be put together, and how.
+/// A directory of a store, which is removed with this unless it is needed. What is left behind all the same is removed when
+/// the state is opened next.
+struct Files {
+    dir: PathBuf,
+    is_needed: bool,
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if !self.is_needed {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// Where a store is to be put together. Dropped, all there is of it is removed.
 pub struct Plan {
     options: StoreOptions,
     generation: u64,
+    files: Files,
 }
 
-/// A store that is to take the place of another. Dropped, its files are removed.
+/// A store that is to take the place of another. Dropped, it is removed.
 pub struct Replacement {
     store: Arc<Store>,
     /// Taken along with the store.
-    room: Option<Room>,
+    room: Room,
     generation: u64,
-    is_taken: bool,
+    files: Files,
+}
+
+/// A store whose place was taken. Dropped, it is removed, which takes a moment for a large one. Views of it keep its
+/// file open; it is freed with the last one.
+pub struct Retired {
+    _files: Files,
+    _store: Arc<Store>,
 }
 
 impl Plan {
-    /// Opens a copy of the one made with [`State::copy_into`].
+    /// The file that a copy made with [`State::copy_into`] has to be written to.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.files.dir.join(DATA)
+    }
+
+    /// Opens the copy that was written.
     ///
     /// # Errors
     /// [`StateError`] when the copy can't be used.
-    pub fn build(self, from: &Path) -> Result<Replacement, StateError> {
-        let dir = store::generation_dir(&self.options.dir, self.generation);
-        fs::create_dir_all(&dir).map_err(StateError::file(&dir))?;
-        let path = dir.join(DATA);
-        fs::copy(from.join(DATA), &path).map_err(StateError::file(&path))?;
-        let store = Arc::new(Store::open(&dir, &self.options)?);
-        let room = Some(Room::of(&store)?);
-        Ok(Replacement { store, room, generation: self.generation, is_taken: false })
+    pub fn open(self) -> Result<Replacement, StateError> {
+        let Self { options, generation, files } = self;
+        let store = Arc::new(Store::open(&files.dir, &options)?);
+        let room = Room::of(&store)?;
+        Ok(Replacement { store, room, generation, files })
     }
 }
 
@@ -172,11 +201,7 @@ impl Replacement {
     /// # Errors
     /// As [`StateWriter::apply`].
     pub fn catch_up(&mut self, entries: Vec<Entry>) -> Result<(), StateError> {
-        match &mut self.room {
-            Some(room) => store::apply_to(&self.store, room, entries).map(|_| ()),
-            // It was taken.
-            None => Ok(()),
-        }
+        store::apply_to(&self.store, &mut self.room, entries).map(drop)
     }
 
     /// Has what it holds written to the disk, so that little of that is left to do when it is taken.
@@ -185,14 +210,5 @@ impl Replacement {
     /// [`StateError`] when the disk fails.
     pub fn sync(&self) -> Result<(), StateError> {
         Ok(self.store.env.force_sync()?)
-    }
-}
-
-impl Drop for Replacement {
-    fn drop(&mut self) {
-        if !self.is_taken {
-            // What is left behind is removed when the store is opened next.
-            let _ = fs::remove_dir_all(&self.store.dir);
-        }
     }
 }

@@ -125,7 +125,11 @@ async fn a_full_map_refuses_writes_until_history_is_trimmed() {
     member.node.propose(txn([operation])).await.unwrap();
     let revision = member.revision();
     member.node.propose(command(Op::Compact(Compact { revision }))).await.unwrap();
-    member.node.propose(command(Op::TrimHistory(TrimHistory { max_rows: 10_000 }))).await.unwrap();
+    member
+        .node
+        .propose(command(Op::TrimHistory(TrimHistory { max_rows: 10_000, max_bytes: 0 })))
+        .await
+        .unwrap();
     until_measured().await;
     assert_eq!(member.put("key", "value").await, Ok(revision + 1));
     member.node.shutdown().await;

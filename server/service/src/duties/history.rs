@@ -7,7 +7,7 @@ use konsul_state::command::{self, command::Op, outcome};
 use konsul_state::propose::{Propose, ProposeError};
 use konsul_state::{Revision, State, StateError};
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{DutyError, carry_out};
@@ -18,8 +18,9 @@ use crate::limits::Limits;
 const EVERY: Duration = Duration::from_secs(10);
 /// How long a restore may stand still. Counted in the time of the state, which goes on when something is written.
 const RESTORE_IDLE: Duration = Duration::from_secs(600);
-/// Rows that one Command reclaims, so that the writes of others come between.
+/// Rows, and bytes of them, that one Command reclaims, so that the writes of others come between.
 const TRIM_ROWS: u32 = 1_000;
+const TRIM_BYTES: u64 = 512 << 10;
 
 /// Keeps history within its bounds.
 pub(super) struct History {
@@ -132,9 +133,11 @@ impl History {
     async fn trim(&mut self) -> Result<(), DutyError> {
         let compacted = self.state.view()?.compact_revision();
         while self.trimmed < compacted {
-            let trim = Op::TrimHistory(command::TrimHistory { max_rows: TRIM_ROWS });
+            let began = Instant::now();
+            let trim = Op::TrimHistory(command::TrimHistory { max_rows: TRIM_ROWS, max_bytes: TRIM_BYTES });
             match carry_out(&*self.propose, trim).await? {
-                Some(outcome::Result::TrimHistory(done)) if done.more => {}
+                // As long again belongs to others.
+                Some(outcome::Result::TrimHistory(done)) if done.more => sleep(began.elapsed()).await,
                 _ => self.trimmed = compacted,
             }
         }

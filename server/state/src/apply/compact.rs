@@ -20,18 +20,19 @@ pub(super) fn compact(rows: &mut Rows<'_>, compact: &Compact) -> Result<Outcome,
     Ok(done(rows, outcome::Result::Compact(CompactOutcome { compact_revision })))
 }
 
-/// Deletes compacted rows from the oldest on, at most as many as asked.
+/// Deletes compacted rows from the oldest on, at most as much as asked.
 pub(super) fn trim(rows: &mut Rows<'_>, trim: &TrimHistory) -> Result<Outcome, StateError> {
-    let mut deleted = 0;
+    let (mut deleted, mut bytes) = (0, 0);
     let mut more = false;
-    while let Some((row_key, _)) = rows.tables.history.first(&rows.txn)? {
+    while let Some((row_key, row)) = rows.tables.history.first(&rows.txn)? {
         if history::parse_row_key(row_key)?.revision.0 > rows.progress.compact_revision {
             break;
         }
-        if deleted == u64::from(trim.max_rows) {
+        if deleted == u64::from(trim.max_rows) || (trim.max_bytes > 0 && bytes >= trim.max_bytes) {
             more = true;
             break;
         }
+        bytes += row.len() as u64;
         let row_key = row_key.to_vec();
         rows.trim_change(&row_key)?;
         deleted += 1;

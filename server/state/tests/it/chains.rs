@@ -66,7 +66,10 @@ fn written(
                 naive.compacted = naive.compacted.max(naive.current().saturating_sub(distance));
                 Op::Compact(command::Compact { revision: naive.compacted })
             }
-            31..33 => Op::TrimHistory(command::TrimHistory { max_rows: rng.random_range(1..200) }),
+            31..33 => Op::TrimHistory(command::TrimHistory {
+                max_rows: rng.random_range(1..200),
+                max_bytes: rng.random_range(0..4) * 1_000,
+            }),
             _ => {
                 naive.push(Some(format!("v{step}")));
                 kv_txn(vec![put(KEY, &format!("v{step}"))])

@@ -90,7 +90,7 @@ impl Fixture {
     }
 
     pub fn trim(&mut self, max_rows: u32) -> Outcome {
-        let command = self.command(Op::TrimHistory(TrimHistory { max_rows }));
+        let command = self.command(Op::TrimHistory(TrimHistory { max_rows, max_bytes: 0 }));
         self.apply(command)
     }
 }

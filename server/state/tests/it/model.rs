@@ -304,6 +304,7 @@ fn random_commands_agree_with_the_model() {
             }
             1 => f.command(Op::TrimHistory(konsul_state::command::TrimHistory {
                 max_rows: rng.random_range(1..50),
+                max_bytes: rng.random_range(0..4) * 1_000,
             })),
             _ => {
                 let txn = random_txn(&mut rng, &model);

@@ -1,12 +1,21 @@
 //! Copies of the state and putting them in place.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use konsul_state::command::{KeySpan, outcome};
-use konsul_state::snapshot::{DATA, inspect};
+use konsul_state::snapshot::{DATA, Replacement, inspect};
 use konsul_state::store::{self, Origin};
 use konsul_state::{CommandGroup, Payload, Revision, StateError};
 
 use crate::fixture::{Fixture, copy, delete_range, kv_txn, options, put};
+
+/// A store made of a copy, that is to take the place of the present one.
+fn plan(f: &mut Fixture, copy: &Path) -> Replacement {
+    let plan = f.writer.plan().unwrap();
+    std::fs::copy(copy.join(DATA), plan.data()).unwrap();
+    plan.open().unwrap()
+}
 
 #[test]
 fn a_copy_is_the_state_and_replaces_another() {
@@ -71,7 +80,7 @@ fn a_copy_that_has_caught_up_takes_the_place_of_a_store_full_of_holes() {
     while matches!(f.trim(1_000).result, Some(outcome::Result::TrimHistory(done)) if done.more) {}
     let to = tempfile::tempdir().unwrap();
     copy(&f.state, &to.path().join("copy"));
-    let mut replacement = f.writer.plan().build(&to.path().join("copy")).unwrap();
+    let mut replacement = plan(&mut f, &to.path().join("copy"));
     // The present goes on meanwhile, and the copy is refused until it has caught up.
     let mut missed = Vec::new();
     for n in 0..10 {
@@ -80,7 +89,7 @@ fn a_copy_that_has_caught_up_takes_the_place_of_a_store_full_of_holes() {
         missed.push(entry.clone());
         f.writer.apply(vec![entry]).unwrap();
     }
-    let behind = f.writer.plan().build(&to.path().join("copy")).unwrap();
+    let behind = plan(&mut f, &to.path().join("copy"));
     assert!(matches!(f.writer.replace(behind), Err(StateError::Corrupt { .. })));
     assert_eq!(replacement.applied().unwrap().index + 10, f.state.applied().index);
     replacement.catch_up(missed).unwrap();
