@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
+use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
 use self::api::kv_client::KvClient;
@@ -14,10 +16,15 @@ mod api {
     tonic::include_proto!("etcdserverpb");
 }
 
-/// Keys of a page. etcd has no limit on a page's bytes but what its client accepts.
+/// Keys of the first page. etcd counts all keys that are left for each page, so that small pages of many keys would take ever longer:
+/// pages of small keys grow.
 const PAGE_KEYS: i64 = 1_000;
-/// Most bytes of a page.
-const PAGE_MAX_BYTES: usize = 1 << 30;
+/// Keys of the largest page.
+const PAGE_MAX_KEYS: i64 = 32_000;
+/// A page of fewer bytes is followed by one of more keys, and one of more by one of fewer.
+const PAGE_BYTES: usize = 4 << 20;
+/// Most bytes of a page, because etcd has no limit of its own: a page of more is asked for again, with fewer keys.
+const PAGE_MAX_BYTES: usize = 64 << 20;
 
 /// The keys of an etcd from one on, in order.
 pub(super) struct Etcd {
@@ -28,6 +35,8 @@ pub(super) struct Etcd {
     end: Vec<u8>,
     /// The revision of the first page, which is that of all; 0 before it.
     revision: i64,
+    /// Keys of the next page.
+    limit: i64,
     page: VecDeque<api::KeyValue>,
     /// How long it may take to connect, and to answer.
     timeout: Duration,
@@ -59,6 +68,7 @@ impl Etcd {
             from: Some(from),
             end: end_of(prefix),
             revision: 0,
+            limit: PAGE_KEYS,
             page: VecDeque::new(),
             timeout,
             leased: 0,
@@ -84,28 +94,52 @@ impl Etcd {
     }
 
     async fn read(&mut self, from: Vec<u8>) -> Result<(), Failure> {
-        let request = api::RangeRequest {
-            key: from.into(),
-            range_end: self.end.clone().into(),
-            limit: PAGE_KEYS,
-            revision: self.revision,
-        };
-        let page = tokio::time::timeout(self.timeout, self.client.range(request)).await;
-        let page = page.map_err(|_| self.failed(format!("no answer within {:?}", self.timeout)))?;
-        let page = page.map_err(|status| self.failed(status.message().to_owned()))?.into_inner();
+        let page = self.range(from.into()).await?;
         // Later pages tell the revision that the store has come to meanwhile.
         if self.revision == 0 {
-            self.revision = page.header.map_or(0, |header| header.revision);
+            self.revision = page.header.as_ref().map_or(0, |header| header.revision);
         }
         self.from = page.kvs.last().filter(|_| page.more).map(|last| [&last.key[..], &[0]].concat());
+        self.limit = limit_after(self.limit, &page);
         let keys = page.kvs.len();
         self.page = page.kvs.into_iter().filter(|entry| entry.lease == 0).collect();
         self.leased += (keys - self.page.len()) as u64;
         Ok(())
     }
 
+    /// The page from a key on, of fewer keys if that many are too large.
+    async fn range(&mut self, from: Bytes) -> Result<api::RangeResponse, Failure> {
+        loop {
+            let request = api::RangeRequest {
+                key: from.clone(),
+                range_end: self.end.clone().into(),
+                limit: self.limit,
+                revision: self.revision,
+            };
+            let page = tokio::time::timeout(self.timeout, self.client.range(request)).await;
+            let page = page.map_err(|_| self.failed(format!("no answer within {:?}", self.timeout)))?;
+            match page {
+                Ok(page) => return Ok(page.into_inner()),
+                // The answer is larger than what is taken of it.
+                Err(status) if status.code() == Code::OutOfRange && self.limit > 1 => {
+                    self.limit = (self.limit / 8).max(1);
+                }
+                Err(status) => return Err(self.failed(status.message().to_owned())),
+            }
+        }
+    }
+
     fn failed(&self, why: String) -> Failure {
         Failure::Etcd { endpoint: self.endpoint.clone(), why }
+    }
+}
+
+/// How many keys the page after this one shall have.
+fn limit_after(limit: i64, page: &api::RangeResponse) -> i64 {
+    let bytes: usize = page.kvs.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
+    match bytes {
+        0..PAGE_BYTES => (limit * 2).min(PAGE_MAX_KEYS),
+        _ => (limit / 2).max(1),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::types::log_id;
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How often to look whether the state's file should be shrunk.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+
 /// Makes snapshots when enough was applied since the last one.
 pub(crate) struct Keeper {
     pub(crate) raft: Raft,
