@@ -1,5 +1,6 @@
 //! `konsul verify`.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::args::Format;
 use crate::failure::{Failure, complain};
 use crate::output::{Output, Text};
+use crate::progress::Progress;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +20,9 @@ Examples:
   konsul verify /var/lib/konsul -o json    for scripts
 
 Exit codes: 0 all is well, 1 something is wrong (a line each on stderr says what and where)";
+
+/// What is looked at, in this order.
+const PARTS: [&str; 3] = ["the log", "the snapshots", "the state"];
 
 /// Check all data of a server that is stopped
 ///
@@ -126,11 +131,19 @@ impl Verify {
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
-        let done = command.spawn().and_then(std::process::Child::wait_with_output).map_err(failed)?;
+        let mut process = command.spawn().map_err(failed)?;
+        let mut progress = Progress::new("verifying");
+        let mut parts = PARTS.into_iter();
+        progress.part(parts.next().unwrap_or_default());
+        let mut report = None;
         // One line after each part; the last one has all that was found.
-        let reports = done.stdout.split(|byte| *byte == b'\n').rev();
-        let report = reports.filter_map(|line| serde_json::from_slice(line).ok()).next();
-        let ended_well = done.status.success() || done.status.signal().is_some();
-        Ok((report.filter(|_| ended_well), done.status))
+        for line in process.stdout.take().into_iter().flat_map(|lines| BufReader::new(lines).split(b'\n')) {
+            report = serde_json::from_slice(&line.map_err(failed)?).ok().or(report);
+            parts.next().into_iter().for_each(|part| progress.part(part));
+        }
+        drop(progress);
+        let ended = process.wait().map_err(failed)?;
+        let ended_well = ended.success() || ended.signal().is_some();
+        Ok((report.filter(|_| ended_well), ended))
     }
 }
