@@ -165,7 +165,7 @@ async fn every_backup_under_load_is_the_state_at_its_revision() {
     for watch in &mut watches {
         let mut keys = 0;
         loop {
-            match watch.next().await.unwrap().unwrap() {
+            match tokio::time::timeout(LIMIT, watch.next()).await.unwrap().unwrap().unwrap() {
                 WatchEvent::Reset { .. } => keys = 0,
                 WatchEvent::State { .. } => keys += 1,
                 WatchEvent::Synced { revision, .. } => {
