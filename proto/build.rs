@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 /// Every file of the public API. A new service is one more line here.
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 8] = [
     "konsul/v1/common.proto",
     "konsul/v1/kv.proto",
     "konsul/v1/lease.proto",
     "konsul/v1/lock.proto",
     "konsul/v1/election.proto",
     "konsul/v1/admin.proto",
+    "konsul/v1/catalog.proto",
+    "konsul/v1/health.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
