@@ -174,7 +174,9 @@ fn frees_space(command: &Command) -> bool {
             | Op::LockCancel(_)
             | Op::LockResume(_)
             | Op::RestoreCommit(_)
-            | Op::RestoreAbort(_),
+            | Op::RestoreAbort(_)
+            | Op::CatalogDeregister(_)
+            | Op::CatalogReap(_),
         ) => true,
         Some(Op::Kv(txn)) => {
             let mut operations =
@@ -188,7 +190,12 @@ fn frees_space(command: &Command) -> bool {
             | Op::LockAcquire(_)
             | Op::LockSetValue(_)
             | Op::RestoreBegin(_)
-            | Op::RestoreRows(_),
+            | Op::RestoreRows(_)
+            | Op::CatalogRegister(_)
+            | Op::CatalogMaintain(_)
+            | Op::CatalogConfigure(_)
+            | Op::CheckReport(_)
+            | Op::CheckSettle(_),
         )
         | None => false,
     }

@@ -9,6 +9,7 @@ use konsul_proto::v1;
 use konsul_state::command::{self, Outcome, command::Op, outcome};
 use konsul_state::propose::Propose;
 use konsul_state::{Command, Revision, State, View};
+use prost::Message;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tonic::Request;
 
@@ -247,7 +248,17 @@ fn growth(op: &Op) -> Option<u64> {
         Op::RestoreRows(part) => {
             Some(part.rows.iter().map(|row| (row.key.len() + row.row.len()) as u64).sum())
         }
-        Op::Compact(_)
+        Op::CatalogRegister(register) => {
+            Some(register.registrations.len() as u64 * SMALL_BYTES + 2 * register.encoded_len() as u64)
+        }
+        Op::CatalogConfigure(configure) => Some(SMALL_BYTES + 2 * configure.encoded_len() as u64),
+        // What is known of health must not grow old because the store is full, and it is bounded by what is registered.
+        Op::CheckReport(_)
+        | Op::CheckSettle(_)
+        | Op::CatalogMaintain(_)
+        | Op::CatalogDeregister(_)
+        | Op::CatalogReap(_)
+        | Op::Compact(_)
         | Op::RestoreBegin(_)
         | Op::RestoreCommit(_)
         | Op::RestoreAbort(_)

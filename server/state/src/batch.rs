@@ -1,7 +1,9 @@
 //! What one revision changed, as it is recorded, published and replayed to watchers.
 
-use crate::command::{ClaimRecord, KvRecord, LeaseRecord, LockRecord};
-use crate::ids::{Key, LeaseId, LockId, Namespace, Revision};
+use crate::command::{
+    CheckRecord, ClaimRecord, InstanceRecord, KvRecord, LeaseRecord, LockRecord, NodeRecord, ServiceRecord,
+};
+use crate::ids::{CheckId, InstanceId, Key, LeaseId, LockId, Namespace, NodeId, Revision, ServiceId};
 
 /// All changes of one revision, in the order they were made.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +29,14 @@ pub enum Change {
     Lock(LockChange),
     /// A claim on a lock was made, granted, renewed or given up.
     Claim(ClaimChange),
+    /// A node came, changed, or went.
+    Node(NodeChange),
+    /// A service came, changed its settings, or went.
+    Service(ServiceChange),
+    /// An instance came, changed (its health too), or went.
+    Instance(InstanceChange),
+    /// A check came, changed (its output too), or went.
+    Check(CheckChange),
 }
 
 impl Change {
@@ -35,7 +45,13 @@ impl Change {
     pub fn kv(&self) -> Option<&KvChange> {
         match self {
             Self::Kv(change) => Some(change),
-            Self::Lease(_) | Self::Lock(_) | Self::Claim(_) => None,
+            Self::Lease(_)
+            | Self::Lock(_)
+            | Self::Claim(_)
+            | Self::Node(_)
+            | Self::Service(_)
+            | Self::Instance(_)
+            | Self::Check(_) => None,
         }
     }
 }
@@ -88,4 +104,48 @@ pub struct ClaimChange {
     pub before: Option<ClaimRecord>,
     /// The claim after; `None` if it was given up.
     pub after: Option<ClaimRecord>,
+}
+
+/// A node before and after; one of them is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeChange {
+    /// Which node.
+    pub id: NodeId,
+    /// The node before; `None` if it came.
+    pub before: Option<NodeRecord>,
+    /// The node after; `None` if it went.
+    pub after: Option<NodeRecord>,
+}
+
+/// A service before and after; one of them is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceChange {
+    /// Which service.
+    pub id: ServiceId,
+    /// The service before; `None` if it came.
+    pub before: Option<ServiceRecord>,
+    /// The service after; `None` if it went.
+    pub after: Option<ServiceRecord>,
+}
+
+/// An instance before and after; one of them is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceChange {
+    /// Which instance.
+    pub id: InstanceId,
+    /// The instance before; `None` if it came.
+    pub before: Option<InstanceRecord>,
+    /// The instance after; `None` if it went.
+    pub after: Option<InstanceRecord>,
+}
+
+/// A check before and after; one of them is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckChange {
+    /// Which check.
+    pub id: CheckId,
+    /// The check before; `None` if it came.
+    pub before: Option<CheckRecord>,
+    /// The check after; `None` if it went.
+    pub after: Option<CheckRecord>,
 }

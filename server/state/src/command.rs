@@ -25,6 +25,17 @@ pub const MAX_CLAIM_BYTES: u64 = 4 << 20;
 /// Most leases of all namespaces, which the leader has in memory (about 300 bytes each).
 pub const MAX_LEASES: u64 = 1_000_000;
 
+/// Most nodes of all namespaces.
+pub const MAX_NODES: u64 = 100_000;
+/// Most instances of all namespaces, which each member has in memory (about a kilobyte each).
+pub const MAX_INSTANCES: u64 = 1_000_000;
+/// Most instances of a service: each change of one makes the list of all anew.
+pub const MAX_SERVICE_INSTANCES: u64 = 10_000;
+/// Most instances on a node: a change of the node's health is one of each of them, in one Command.
+pub const MAX_NODE_INSTANCES: u64 = 1_000;
+/// Most alias checks that follow an instance.
+pub const MAX_FOLLOWERS: u64 = 32;
+
 impl KeySpan {
     /// All keys that start with `prefix`.
     #[must_use]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::command::{LockKind, LockName};
+use crate::command::{CheckName, InstanceKey, LockKind, LockName, Owner, owner};
 
 /// Counts committed changes of the whole store: one more for each write that changes something, the same
 /// on every member. 0 is the empty store.
@@ -65,6 +65,14 @@ pub enum NameError {
     /// A key with a NUL character in it.
     #[error("must not contain a NUL character")]
     KeyNul,
+    /// A name that DNS could not serve.
+    #[error(
+        "must be 1 to 63 of a-z 0-9 and -, neither first nor last a -, so that DNS can serve it (RFC 1123 §2.1)"
+    )]
+    Label,
+    /// An id that breaks the rule.
+    #[error("must be 1 to 128 bytes without control characters")]
+    Ident,
 }
 
 /// The tenant that an object belongs to. Cheap to clone.
@@ -157,6 +165,187 @@ impl Key {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Makes a name that keeps a rule of its own.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $max_bytes:literal, $error:expr, $keeps_the_rule:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Most bytes.
+            pub const MAX_BYTES: usize = $max_bytes;
+
+            /// Parses what a caller sent.
+            ///
+            /// # Errors
+            /// [`NameError`], which says the rule.
+            pub fn parse(text: &str) -> Result<Self, NameError> {
+                let keeps_the_rule: fn(&str) -> bool = $keeps_the_rule;
+                let is_good = (1..=Self::MAX_BYTES).contains(&text.len()) && keeps_the_rule(text);
+                if is_good { Ok(Self(Arc::from(text))) } else { Err($error) }
+            }
+
+            /// One that was parsed before it went into the log.
+            pub(crate) fn trusted(text: &str) -> Self {
+                Self(Arc::from(text))
+            }
+
+            /// The name.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a service, a node or a port: a DNS label in lower case (RFC 1123 §2.1). Cheap to clone.
+    Label,
+    63,
+    NameError::Label,
+    |text| {
+        text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+    }
+);
+
+name!(
+    /// The id of an instance or of a check. Cheap to clone.
+    Ident,
+    128,
+    NameError::Ident,
+    |text| !text.chars().any(char::is_control)
+);
+
+/// Names a node. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: Label,
+}
+
+/// Names a service. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: Label,
+}
+
+/// Names an instance. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its service.
+    pub service: Label,
+    /// Its id within the service.
+    pub id: Ident,
+}
+
+impl InstanceId {
+    /// One that was parsed before it went into the log.
+    pub(crate) fn trusted(namespace: &Namespace, key: &InstanceKey) -> Self {
+        Self {
+            namespace: namespace.clone(),
+            service: Label::trusted(&key.service),
+            id: Ident::trusted(&key.id),
+        }
+    }
+
+    /// Its service.
+    #[must_use]
+    pub fn service_id(&self) -> ServiceId {
+        ServiceId { namespace: self.namespace.clone(), name: self.service.clone() }
+    }
+
+    /// How Commands name it within its namespace.
+    #[must_use]
+    pub fn to_key(&self) -> InstanceKey {
+        InstanceKey { service: self.service.as_str().to_owned(), id: self.id.as_str().to_owned() }
+    }
+}
+
+/// Whose check something is: an instance's or a node's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CheckOwner {
+    /// An instance's.
+    Instance(InstanceId),
+    /// A node's.
+    Node(NodeId),
+}
+
+impl CheckOwner {
+    /// Its namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        match self {
+            Self::Instance(instance) => &instance.namespace,
+            Self::Node(node) => &node.namespace,
+        }
+    }
+
+    /// One that was parsed before it went into the log; `None` if the Command says nothing.
+    pub(crate) fn trusted(namespace: &Namespace, owner: Option<&Owner>) -> Option<Self> {
+        Some(match owner?.owner.as_ref()? {
+            owner::Owner::Instance(key) => Self::Instance(InstanceId::trusted(namespace, key)),
+            owner::Owner::Node(name) => {
+                Self::Node(NodeId { namespace: namespace.clone(), name: Label::trusted(name) })
+            }
+        })
+    }
+
+    /// How Commands name it within its namespace.
+    #[must_use]
+    pub fn to_owner(&self) -> Owner {
+        let owner = match self {
+            Self::Instance(instance) => owner::Owner::Instance(instance.to_key()),
+            Self::Node(node) => owner::Owner::Node(node.name.as_str().to_owned()),
+        };
+        Owner { owner: Some(owner) }
+    }
+}
+
+/// Names a check. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckId {
+    /// Whose it is.
+    pub owner: CheckOwner,
+    /// Its id among the checks of its owner.
+    pub id: Ident,
+}
+
+impl CheckId {
+    /// One that was parsed before it went into the log; `None` if the Command says nothing.
+    pub(crate) fn trusted(name: Option<&CheckName>) -> Option<Self> {
+        let name = name?;
+        let owner = CheckOwner::trusted(&Namespace::trusted(&name.namespace), name.owner.as_ref())?;
+        Some(Self { owner, id: Ident::trusted(&name.id) })
+    }
+
+    /// How Commands name it.
+    #[must_use]
+    pub fn to_name(&self) -> CheckName {
+        CheckName {
+            namespace: self.owner.namespace().as_str().to_owned(),
+            owner: Some(self.owner.to_owner()),
+            id: self.id.as_str().to_owned(),
+        }
     }
 }
 

@@ -38,10 +38,14 @@ pub mod tables;
 pub mod verify;
 pub mod view;
 
+pub use apply::{FLAP_WINDOW_MS, FLIPS, HOLD_MS, OUTPUT_EVERY_MS};
 pub use batch::{Batch, Change};
 pub use command::{Command, CommandGroup, Outcome};
 pub use error::{ReadError, StateError};
 pub use hash::StateHash;
-pub use ids::{Key, LeaseId, LockId, LogPosition, Namespace, Revision};
+pub use ids::{
+    CheckId, CheckOwner, Ident, InstanceId, Key, Label, LeaseId, LockId, LogPosition, Namespace, NodeId,
+    Revision, ServiceId,
+};
 pub use store::{Durability, Entry, Origin, Payload, Persistence, Run, State, StateWriter, StoreOptions};
 pub use view::View;

@@ -10,11 +10,15 @@ use prost::Message;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use crate::command::{self, KvDeleteRange, LockName, MAX_RANGE_BYTES, command::Op, kv_operation};
+use crate::command::{
+    self, CatalogDeregister, CatalogMaintain, CatalogRegister, CheckName, InstanceKey, InstanceRegistration,
+    KvDeleteRange, LockName, MAX_RANGE_BYTES, Registration, command::Op, kv_operation,
+};
 use crate::error::StateError;
-use crate::ids::{Key, LeaseId, LockId, Namespace};
+use crate::ids::{CheckId, CheckOwner, InstanceId, Key, Label, LeaseId, LockId, Namespace, NodeId};
 use crate::store::{Entry, Payload, Store};
-use crate::tables::{bound, kv, lock};
+use crate::tables::found::By;
+use crate::tables::{ObjectTable, Tables, bound, check, found, instance, kv, lock};
 
 /// Bytes kept allocated ahead of the last page in use, beside what a run itself may need.
 const AHEAD_BYTES: u64 = 16 << 20;
@@ -109,9 +113,30 @@ fn growth(store: &Store, payload: &Payload) -> Result<u64, StateError> {
                     bytes += lease_bytes(store, &due.namespace, due.id)?;
                 }
             }
+            Some(Op::CatalogRegister(register)) => bytes += registered_bytes(store, register)?,
+            Some(Op::CheckReport(report)) => {
+                let checks = report.reports.iter().filter_map(|report| report.check.as_ref());
+                bytes += checked_bytes(store, checks)?;
+            }
+            Some(Op::CheckSettle(settle)) => {
+                let checks = settle.checks.iter().filter_map(|held| held.check.as_ref());
+                bytes += checked_bytes(store, checks)?;
+            }
+            Some(Op::CatalogReap(reap)) => {
+                let checks = reap.instances.iter().filter_map(|overdue| overdue.check.as_ref());
+                bytes += checked_bytes(store, checks)?;
+            }
+            Some(
+                Op::CatalogDeregister(CatalogDeregister { namespace, what })
+                | Op::CatalogMaintain(CatalogMaintain { namespace, what, .. }),
+            ) => {
+                let namespace = Namespace::trusted(namespace);
+                bytes += reach_bytes(store, CheckOwner::trusted(&namespace, what.as_ref()))?;
+            }
             // These touch a few small rows, or those that they bring.
             Some(
-                Op::RestoreBegin(_)
+                Op::CatalogConfigure(_)
+                | Op::RestoreBegin(_)
                 | Op::RestoreRows(_)
                 | Op::RestoreCommit(_)
                 | Op::RestoreAbort(_)
@@ -134,11 +159,81 @@ fn lease_bytes(store: &Store, namespace: &str, id: u64) -> Result<u64, StateErro
     let namespace = Namespace::trusted(namespace);
     let load = bound::load(&tables, &txn, &namespace, LeaseId(id))?;
     let mut bytes = load.bytes + load.count * ROW_BYTES;
+    for instance in bound::instances(&tables, &txn, &namespace, LeaseId(id))? {
+        bytes += reach_bytes(store, Some(CheckOwner::Instance(instance)))?;
+    }
     for (kind, name, _) in bound::claims(&tables, &txn, &namespace, LeaseId(id))? {
         let lock = LockId { namespace: namespace.clone(), kind, name: Key::trusted(&name) };
         bytes += line_bytes(store, &txn, &lock)?;
     }
     Ok(bytes)
+}
+
+/// What goes into history when nodes and instances are registered over those that are there.
+fn registered_bytes(store: &Store, register: &CatalogRegister) -> Result<u64, StateError> {
+    let namespace = Namespace::trusted(&register.namespace);
+    let mut bytes = 0;
+    for Registration { node, instance } in &register.registrations {
+        if let Some(node) = node {
+            let name = Label::trusted(&node.name);
+            let node = CheckOwner::Node(NodeId { namespace: namespace.clone(), name });
+            bytes += reach_bytes(store, Some(node))?;
+        }
+        if let Some(InstanceRegistration { service, id, .. }) = instance {
+            let key = InstanceKey { service: service.clone(), id: id.clone() };
+            let instance = CheckOwner::Instance(InstanceId::trusted(&namespace, &key));
+            bytes += reach_bytes(store, Some(instance))?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// What goes into history with the results of checks.
+fn checked_bytes<'c>(store: &Store, checks: impl Iterator<Item = &'c CheckName>) -> Result<u64, StateError> {
+    let mut bytes = 0;
+    for check in checks {
+        bytes += reach_bytes(store, CheckId::trusted(Some(check)).map(|check| check.owner))?;
+    }
+    Ok(bytes)
+}
+
+/// The bytes of all rows that may change with an instance or a node: their own, those of their checks, of a node's instances, and of who
+/// follows those.
+fn reach_bytes(store: &Store, owner: Option<CheckOwner>) -> Result<u64, StateError> {
+    let Some(owner) = owner else { return Ok(0) };
+    let txn = store.env.read_txn()?;
+    let tables = store.sides.present(&store.progress(&txn)?);
+    let instances = match &owner {
+        CheckOwner::Instance(id) => vec![id.clone()],
+        CheckOwner::Node(id) => {
+            let by = By::Node(id.name.as_str());
+            found::instances(&tables, &txn, &id.namespace, &by, None, usize::MAX)?
+        }
+    };
+    let mut bytes = ROW_BYTES + checks_bytes(&tables, &txn, &owner)?;
+    for id in instances {
+        bytes += instance_bytes(&tables, &txn, &id)?;
+        if matches!(owner, CheckOwner::Node(_)) {
+            bytes += checks_bytes(&tables, &txn, &CheckOwner::Instance(id.clone()))?;
+        }
+        for follower in found::followers(&tables, &txn, &id)? {
+            if let CheckOwner::Instance(id) = &follower.owner {
+                bytes += ROW_BYTES + instance_bytes(&tables, &txn, id)?;
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn instance_bytes(tables: &Tables, txn: &RoTxn<'_>, id: &InstanceId) -> Result<u64, StateError> {
+    let mut row_key = Vec::with_capacity(96);
+    instance::Instance::encode_key(id, &mut row_key);
+    Ok(tables.instance.get(txn, &row_key)?.map_or(0, |row| (row_key.len() + row.len()) as u64))
+}
+
+fn checks_bytes(tables: &Tables, txn: &RoTxn<'_>, owner: &CheckOwner) -> Result<u64, StateError> {
+    let checks = check::of_owner(tables, txn, owner)?;
+    Ok(checks.iter().map(|(_, record)| ROW_BYTES + record.encoded_len() as u64).sum())
 }
 
 /// What goes into history when a lock is given up.

@@ -130,6 +130,11 @@ impl<'r, 's> Tx<'r, 's> {
         self.rows.progress.time_ms
     }
 
+    /// State time without its jumps, in ms: what durations are measured by.
+    pub(crate) fn steady_ms(&self) -> u64 {
+        self.rows.progress.steady_ms
+    }
+
     /// The rows as they are in this transaction.
     pub(crate) fn rows(&self) -> &Rows<'s> {
         self.rows

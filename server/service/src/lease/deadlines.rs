@@ -257,7 +257,12 @@ impl Deadlines {
                         None => drop(book.held_back.remove(&change.lock)),
                     }
                 }
-                Change::Kv(_) | Change::Claim(_) => {}
+                Change::Kv(_)
+                | Change::Claim(_)
+                | Change::Node(_)
+                | Change::Service(_)
+                | Change::Instance(_)
+                | Change::Check(_) => {}
             }
         }
     }

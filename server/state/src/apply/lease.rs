@@ -1,6 +1,6 @@
 //! Leases: making them, binding keys to them, and ending them with everything that is bound to them.
 
-use super::lock;
+use super::{catalog, lock};
 use crate::command::{
     Deposed, LeaseExists, LeaseExpire, LeaseFull, LeaseGrant, LeaseNotFound, LeaseOutcome, LeaseRecord,
     LeaseRevoke, MAX_LEASES, MAX_RANGE_BYTES, MAX_RANGE_KEYS, TooManyLeases, refusal::Reason,
@@ -136,11 +136,12 @@ fn free_id(tx: &mut Tx<'_, '_>, namespace: &Namespace) -> Result<LeaseId, StateE
     }
 }
 
-/// Ends a lease: deletes its keys, gives its claims up. Returns how many keys it had.
+/// Ends a lease: deletes its keys, gives its claims up, takes its instances away. Returns how many keys it had.
 fn end(tx: &mut Tx<'_, '_>, namespace: &Namespace, id: LeaseId, loss: lock::Loss) -> Result<u64, StateError> {
     let rows = tx.rows();
     let keys = bound::keys(&rows.tables, &rows.txn, namespace, id, usize::MAX)?;
     let claims = bound::claims(&rows.tables, &rows.txn, namespace, id)?;
+    let instances = bound::instances(&rows.tables, &rows.txn, namespace, id)?;
     let deleted = keys.len() as u64;
     for key in keys {
         tx.update::<Kv>((namespace.clone(), Key::trusted(&key)), |_| None)?;
@@ -148,6 +149,9 @@ fn end(tx: &mut Tx<'_, '_>, namespace: &Namespace, id: LeaseId, loss: lock::Loss
     for (kind, name, token) in claims {
         let lock = LockId { namespace: namespace.clone(), kind, name: Key::trusted(&name) };
         lock::give_up(tx, &lock, token, loss)?;
+    }
+    for instance in instances {
+        catalog::remove_instance(tx, instance)?;
     }
     tx.update::<Lease>((namespace.clone(), id), |_| None)?;
     Ok(deleted)

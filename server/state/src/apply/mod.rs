@@ -7,11 +7,15 @@ use crate::tables::idempotency::{self, Seen};
 use crate::tables::meta;
 use crate::tx::{Rows, Tx};
 
+mod catalog;
 mod compact;
+mod health;
 mod kv;
 mod lease;
 mod lock;
 mod restore;
+
+pub use health::{FLAP_WINDOW_MS, FLIPS, HOLD_MS, OUTPUT_EVERY_MS};
 
 /// The most that one Command moves steady time: a proposer's clock that jumps an hour ahead must not make an hour pass for
 /// what has to be remembered.
@@ -38,6 +42,8 @@ impl Entry {
     pub fn is_brief(&self) -> bool {
         let is_brief = |command: &Command| match &command.op {
             Some(Op::Kv(txn)) => kv::is_brief(txn),
+            Some(Op::CheckReport(report)) => health::is_brief(report),
+            Some(Op::CatalogRegister(register)) => catalog::is_brief(register),
             // Those who share a lock may be granted it together, at most `MAX_CLAIMS`; mostly it goes to one.
             Some(
                 Op::Compact(_)
@@ -46,7 +52,8 @@ impl Entry {
                 | Op::LockRelease(_)
                 | Op::LockCancel(_)
                 | Op::LockResume(_)
-                | Op::LockSetValue(_),
+                | Op::LockSetValue(_)
+                | Op::CatalogConfigure(_),
             )
             | None => true,
             Some(
@@ -56,7 +63,11 @@ impl Entry {
                 | Op::RestoreBegin(_)
                 | Op::RestoreRows(_)
                 | Op::RestoreCommit(_)
-                | Op::RestoreAbort(_),
+                | Op::RestoreAbort(_)
+                | Op::CatalogDeregister(_)
+                | Op::CatalogReap(_)
+                | Op::CatalogMaintain(_)
+                | Op::CheckSettle(_),
             ) => false,
         };
         match &self.payload {
@@ -99,7 +110,7 @@ fn apply(rows: &mut Rows<'_>, command: Command, run: &mut Run) -> Result<Outcome
 
 /// The one switch over kinds of Commands.
 fn carry_out(rows: &mut Rows<'_>, op: Option<Op>, random: u64, run: &mut Run) -> Result<Outcome, StateError> {
-    use outcome::Result::{Kv, Lease, Lock};
+    use outcome::Result::{Catalog, Kv, Lease, Lock};
     let mut tx = Tx::begin(rows, random);
     let result = match op {
         Some(Op::Kv(txn)) => kv::apply(&mut tx, txn)?.map(Kv),
@@ -111,6 +122,13 @@ fn carry_out(rows: &mut Rows<'_>, op: Option<Op>, random: u64, run: &mut Run) ->
         Some(Op::LockCancel(cancel)) => lock::cancel(&mut tx, &cancel)?.map(Lock),
         Some(Op::LockResume(resume)) => lock::resume(&mut tx, &resume)?.map(Lock),
         Some(Op::LockSetValue(set)) => lock::set_value(&mut tx, set)?.map(Lock),
+        Some(Op::CatalogRegister(register)) => catalog::register(&mut tx, register)?.map(Catalog),
+        Some(Op::CatalogDeregister(deregister)) => catalog::deregister(&mut tx, &deregister)?.map(Catalog),
+        Some(Op::CatalogReap(reap)) => catalog::reap(&mut tx, reap)?.map(Catalog),
+        Some(Op::CatalogMaintain(maintain)) => catalog::maintain(&mut tx, maintain)?.map(Catalog),
+        Some(Op::CatalogConfigure(configure)) => catalog::configure(&mut tx, configure)?.map(Catalog),
+        Some(Op::CheckReport(report)) => health::report(&mut tx, report)?.map(Catalog),
+        Some(Op::CheckSettle(settle)) => health::settle(&mut tx, settle)?.map(Catalog),
         Some(Op::Compact(compact)) => return compact::compact(rows, &compact),
         Some(Op::TrimHistory(trim)) => return compact::trim(rows, &trim),
         Some(Op::RestoreBegin(begin)) => return restore::begin(rows, &begin),

@@ -1,10 +1,10 @@
 //! `bound`: what is bound to each lease, so that its end finds it.
 //!
 //! Row keys: namespace, NUL, lease id (u64, big-endian), then nothing for the row of the lease itself, whose value is the
-//! number and the bytes of the keys and claims below it; or [`KEY`] and a key; or [`CLAIM`] and a lock's kind and name, whose value is
-//! the claim's token.
+//! number and the bytes of what is below it; or [`KEY`] and a key; or [`CLAIM`] and a lock's kind and name, whose value is
+//! the claim's token; or [`INSTANCE`], a service, NUL and an id.
 //!
-//! Invariant: derived from `kv` and `claim`, and not part of the state hash.
+//! Invariant: derived from `kv`, `claim` and `instance`, and not part of the state hash.
 
 use std::ops::Bound;
 
@@ -13,15 +13,17 @@ use heed::{RoTxn, RwTxn};
 use super::{TableSpec, Tables, kv::END};
 use crate::command::{LockKind, MAX_RANGE_BYTES, MAX_RANGE_KEYS};
 use crate::error::StateError;
-use crate::ids::{LeaseId, Namespace};
+use crate::ids::{Ident, InstanceId, Label, LeaseId, Namespace};
 
 /// The table.
 pub const TABLE: TableSpec = TableSpec { number: 9, name: "bound" };
 
 const KEY: u8 = 1;
 const CLAIM: u8 = 2;
+const INSTANCE: u8 = 3;
 
-/// How much is bound to a lease: keys and claims, and the bytes of keys with their values and of what claims say.
+/// How much is bound to a lease: keys, claims and instances, and the bytes of keys with their values, of what claims say, and of what
+/// instances are registered with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     /// How many.
@@ -44,6 +46,7 @@ type Row<'t> = heed::Result<(&'t [u8], &'t [u8])>;
 pub(crate) enum Thing<'a> {
     Key(&'a str),
     Claim(LockKind, &'a str),
+    Instance(&'a InstanceId),
 }
 
 /// The row key of a lease.
@@ -66,6 +69,12 @@ fn row_key(namespace: &Namespace, lease: LeaseId, thing: &Thing<'_>) -> Vec<u8> 
             row_key.push(CLAIM);
             row_key.push(*kind as u8);
             row_key.extend_from_slice(name.as_bytes());
+        }
+        Thing::Instance(instance) => {
+            row_key.push(INSTANCE);
+            row_key.extend_from_slice(instance.service.as_str().as_bytes());
+            row_key.push(END);
+            row_key.extend_from_slice(instance.id.as_str().as_bytes());
         }
     }
     row_key
@@ -192,6 +201,26 @@ pub(crate) fn claims(
         claims.push((kind, name, parse_token(token)?));
     }
     Ok(claims)
+}
+
+/// The instances that end with a lease.
+pub(crate) fn instances(
+    tables: &Tables,
+    txn: &RoTxn<'_>,
+    namespace: &Namespace,
+    lease: LeaseId,
+) -> Result<Vec<InstanceId>, StateError> {
+    let mut from = lease_row_key(namespace, lease);
+    from.push(INSTANCE);
+    let mut instances = Vec::new();
+    for row in below(tables, txn, &from, INSTANCE)? {
+        let (row_key, _) = row?;
+        let name = std::str::from_utf8(&row_key[from.len()..]).map_err(|_| malformed())?;
+        let (service, id) = name.split_once('\0').ok_or_else(malformed)?;
+        let (service, id) = (Label::trusted(service), Ident::trusted(id));
+        instances.push(InstanceId { namespace: namespace.clone(), service, id });
+    }
+    Ok(instances)
 }
 
 /// The token of the claim that a lease has on a lock.

@@ -40,6 +40,10 @@ impl ObjectTable for Claim {
         into.extend_from_slice(&token.to_be_bytes());
     }
 
+    fn decode_key(row_key: &[u8]) -> Result<Self::Key, StateError> {
+        parse_row_key(row_key)
+    }
+
     fn change((lock, token): Self::Key, before: Option<ClaimRecord>, after: Option<ClaimRecord>) -> Change {
         Change::Claim(ClaimChange { lock, token, before, after })
     }
@@ -86,13 +90,4 @@ pub(crate) fn parse_row_key(row_key: &[u8]) -> Result<(LockId, u64), StateError>
     let name = name.strip_suffix(&[END]).ok_or_else(malformed)?;
     let token = token.iter().fold(0, |n, b| n << 8 | u64::from(*b));
     Ok((lock::parse_row_key(name).map_err(|_| malformed())?, token))
-}
-
-pub(crate) fn decode_change(
-    row_key: &[u8],
-    before: Option<Bytes>,
-    after: Option<Bytes>,
-) -> Result<Change, StateError> {
-    let record = |row: Option<Bytes>| row.map(|row| decode(TABLE, row)).transpose();
-    Ok(Claim::change(parse_row_key(row_key)?, record(before)?, record(after)?))
 }

@@ -4,11 +4,10 @@
 //! Invariants: `create_revision <= mod_revision <=` the store's revision; `version >= 1`, and it is 1 exactly
 //! when the two revisions are equal.
 
-use bytes::Bytes;
 use heed::RwTxn;
 
 use super::bound::{self, Thing};
-use super::{Db, ObjectTable, TableSpec, Tables, decode};
+use super::{Db, ObjectTable, TableSpec, Tables};
 use crate::batch::{Change, KvChange};
 use crate::command::{KeySpan, KvRecord};
 use crate::error::StateError;
@@ -33,6 +32,13 @@ impl ObjectTable for Kv {
 
     fn encode_key((namespace, key): &Self::Key, into: &mut Vec<u8>) {
         row_key(namespace, key.as_str().as_bytes(), into);
+    }
+
+    fn decode_key(row_key: &[u8]) -> Result<Self::Key, StateError> {
+        let malformed = |_| StateError::corrupt(TABLE.name, "a row key is malformed");
+        let namespace = row_key.split(|b| *b == END).next().unwrap_or_default();
+        let namespace = Namespace::parse(&String::from_utf8_lossy(namespace)).map_err(malformed)?;
+        Ok((namespace, Key::parse(key_of(row_key)?).map_err(malformed)?))
     }
 
     fn change((namespace, key): Self::Key, before: Option<KvRecord>, after: Option<KvRecord>) -> Change {
@@ -84,17 +90,4 @@ pub(crate) fn key_of(row_key: &[u8]) -> Result<&str, StateError> {
     let end = row_key.iter().position(|b| *b == END);
     end.and_then(|end| std::str::from_utf8(&row_key[end + 1..]).ok())
         .ok_or_else(|| StateError::corrupt(TABLE.name, "a row key is malformed"))
-}
-
-pub(crate) fn decode_change(
-    row_key: &[u8],
-    before: Option<Bytes>,
-    after: Option<Bytes>,
-) -> Result<Change, StateError> {
-    let malformed = |_| StateError::corrupt(TABLE.name, "a changed row's key is malformed");
-    let namespace = row_key.split(|b| *b == END).next().unwrap_or_default();
-    let namespace = Namespace::parse(&String::from_utf8_lossy(namespace)).map_err(malformed)?;
-    let key = Key::parse(key_of(row_key)?).map_err(malformed)?;
-    let record = |row: Option<Bytes>| row.map(|row| decode(TABLE, row)).transpose();
-    Ok(Kv::change((namespace, key), record(before)?, record(after)?))
 }

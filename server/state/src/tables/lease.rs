@@ -1,11 +1,9 @@
 //! `lease`: the leases. Row key: namespace, NUL, id (u64, big-endian). Row: the link of the last change, the record.
 //!
-//! Invariant: every lease that a row of `kv` or `claim` names is here. How long one has left is nowhere in the state: the
+//! Invariant: every lease that a row of `kv`, `claim` or `instance` names is here. How long one has left is nowhere in the state: the
 //! leader knows.
 
-use bytes::Bytes;
-
-use super::{Db, ObjectTable, TableSpec, Tables, decode, kv::END};
+use super::{Db, ObjectTable, TableSpec, Tables, kv::END};
 use crate::batch::{Change, LeaseChange};
 use crate::command::LeaseRecord;
 use crate::error::StateError;
@@ -31,6 +29,10 @@ impl ObjectTable for Lease {
         into.extend_from_slice(&id.0.to_be_bytes());
     }
 
+    fn decode_key(row_key: &[u8]) -> Result<Self::Key, StateError> {
+        parse_row_key(row_key)
+    }
+
     fn change((namespace, id): Self::Key, before: Option<LeaseRecord>, after: Option<LeaseRecord>) -> Change {
         Change::Lease(LeaseChange { namespace, id, before, after })
     }
@@ -45,13 +47,4 @@ pub(crate) fn parse_row_key(row_key: &[u8]) -> Result<(Namespace, LeaseId), Stat
     let id = id.iter().fold(0, |n, b| n << 8 | u64::from(*b));
     let namespace = Namespace::parse(namespace.ok_or_else(malformed)?).map_err(|_| malformed())?;
     Ok((namespace, LeaseId(id)))
-}
-
-pub(crate) fn decode_change(
-    row_key: &[u8],
-    before: Option<Bytes>,
-    after: Option<Bytes>,
-) -> Result<Change, StateError> {
-    let record = |row: Option<Bytes>| row.map(|row| decode(TABLE, row)).transpose();
-    Ok(Lease::change(parse_row_key(row_key)?, record(before)?, record(after)?))
 }

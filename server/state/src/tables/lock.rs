@@ -32,6 +32,10 @@ impl ObjectTable for Lock {
         row_key(lock, into);
     }
 
+    fn decode_key(row_key: &[u8]) -> Result<LockId, StateError> {
+        parse_row_key(row_key)
+    }
+
     fn change(lock: LockId, before: Option<LockRecord>, after: Option<LockRecord>) -> Change {
         Change::Lock(LockChange { lock, before, after })
     }
@@ -66,13 +70,4 @@ fn parse(row_key: &[u8]) -> Option<LockId> {
         kind: LockKind::try_from(i32::from(*kind)).ok()?,
         name: Key::parse(std::str::from_utf8(name).ok()?).ok()?,
     })
-}
-
-pub(crate) fn decode_change(
-    row_key: &[u8],
-    before: Option<Bytes>,
-    after: Option<Bytes>,
-) -> Result<Change, StateError> {
-    let record = |row: Option<Bytes>| row.map(|row| decode(TABLE, row)).transpose();
-    Ok(Lock::change(parse_row_key(row_key)?, record(before)?, record(after)?))
 }

@@ -11,20 +11,25 @@ use bytes::Bytes;
 use heed::types::Bytes as Raw;
 use heed::{Database, DatabaseOpener, RoTxn, RwTxn, WithoutTls};
 
-use crate::batch::{Change, ClaimChange, KvChange};
+use crate::batch::Change;
 use crate::command::{Progress, Staged};
 use crate::error::StateError;
 
 pub mod bound;
 pub(crate) mod chain;
+pub mod check;
 pub mod claim;
+pub mod found;
 pub mod gone;
 pub mod history;
 pub mod idempotency;
+pub mod instance;
 pub mod kv;
 pub mod lease;
 pub mod lock;
 pub mod meta;
+pub mod node;
+pub mod service;
 
 /// A table's name in LMDB and its number in records and hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,31 +40,76 @@ pub struct TableSpec {
     pub name: &'static str,
 }
 
-/// Every table there is, in the order of [`Tables`].
-pub const ALL: [TableSpec; 10] = [
-    meta::TABLE,
-    kv::TABLE,
-    history::TABLE,
-    gone::TABLE,
-    idempotency::TABLE,
-    idempotency::BY_AGE,
-    lease::TABLE,
-    bound::TABLE,
-    lock::TABLE,
-    claim::TABLE,
-];
+/// An LMDB database of raw rows.
+pub(crate) type Db = Database<'static, Raw, Raw>;
 
-/// The tables that a restored state takes the place of; the others are of the store, not of what it holds. Of each there is
-/// a second one, of the same number, named with [`SECOND`].
-const TWICE: [TableSpec; 7] = [
-    kv::TABLE,
-    idempotency::TABLE,
-    idempotency::BY_AGE,
-    lease::TABLE,
-    bound::TABLE,
-    lock::TABLE,
-    claim::TABLE,
-];
+/// What follows from the list of tables.
+macro_rules! tables {
+    (once { $($once:ident: $once_spec:path,)* } twice { $($twice:ident: $twice_spec:path,)* }) => {
+        /// Every table there is: those of which there is one, then those of which there are two.
+        pub const ALL: [TableSpec; ONCE.len() + TWICE.len()] = [$($once_spec,)* $($twice_spec,)*];
+
+        /// The tables of the store itself.
+        const ONCE: &[TableSpec] = &[$($once_spec,)*];
+
+        /// The tables that a restored state takes the place of. Of each there is a second one, of the same number, named with
+        /// [`SECOND`].
+        const TWICE: &[TableSpec] = &[$($twice_spec,)*];
+
+        /// The open tables.
+        #[derive(Clone, Copy)]
+        pub(crate) struct Tables {
+            $(pub(crate) $once: Db,)*
+            $(pub(crate) $twice: Db,)*
+        }
+
+        impl Tables {
+            /// The tables of which there are two.
+            pub(crate) fn of_a_side(&self) -> [Db; TWICE.len()] {
+                [$(self.$twice,)*]
+            }
+
+            /// The tables of which there is one.
+            pub(crate) fn of_the_store(&self) -> [Db; ONCE.len()] {
+                [$(self.$once,)*]
+            }
+        }
+
+        impl From<[Db; DATABASES]> for Sides {
+            /// The databases come in the order of [`names`].
+            fn from(all: [Db; DATABASES]) -> Self {
+                let [$($once,)* rest @ ..] = all;
+                let [$($twice,)* rest @ ..] = rest;
+                let first = Tables { $($once,)* $($twice,)* };
+                let [$($twice,)*] = rest;
+                Self([first, Tables { $($once,)* $($twice,)* }])
+            }
+        }
+    };
+}
+
+tables! {
+    once {
+        meta: meta::TABLE,
+        history: history::TABLE,
+        gone: gone::TABLE,
+    }
+    twice {
+        kv: kv::TABLE,
+        idempotency: idempotency::TABLE,
+        idempotency_by_age: idempotency::BY_AGE,
+        lease: lease::TABLE,
+        bound: bound::TABLE,
+        lock: lock::TABLE,
+        claim: claim::TABLE,
+        node: node::TABLE,
+        service: service::TABLE,
+        instance: instance::TABLE,
+        check: check::TABLE,
+        found: found::TABLE,
+    }
+}
+
 const SECOND: &str = "-2";
 
 /// All LMDB databases.
@@ -68,41 +118,10 @@ pub(crate) const DATABASES: usize = ALL.len() + TWICE.len();
 /// Room for tables to come, fixed because LMDB wants to know when it is opened.
 pub(crate) const MAX_TABLES: u32 = 64;
 
-/// An LMDB database of raw rows.
-pub(crate) type Db = Database<'static, Raw, Raw>;
-
-/// The open tables.
-#[derive(Clone, Copy)]
-pub(crate) struct Tables {
-    pub(crate) meta: Db,
-    pub(crate) kv: Db,
-    pub(crate) history: Db,
-    pub(crate) gone: Db,
-    pub(crate) idempotency: Db,
-    pub(crate) idempotency_by_age: Db,
-    pub(crate) lease: Db,
-    pub(crate) bound: Db,
-    pub(crate) lock: Db,
-    pub(crate) claim: Db,
-}
-
 /// The two sets of tables: the present state is in one of them, and in the other what is being restored, or nothing. Which
 /// is which says `Progress.side`. Tables that are there once are in both.
 #[derive(Clone, Copy)]
 pub(crate) struct Sides([Tables; 2]);
-
-impl From<[Db; DATABASES]> for Sides {
-    fn from(all: [Db; DATABASES]) -> Self {
-        let [first @ .., kv, idempotency, idempotency_by_age, lease, bound, lock, claim] = all;
-        let [meta, _, history, gone, ..] = first;
-        let second =
-            Tables { meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim };
-        let [meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim] = first;
-        let first =
-            Tables { meta, kv, history, gone, idempotency, idempotency_by_age, lease, bound, lock, claim };
-        Self([first, second])
-    }
-}
 
 impl Sides {
     /// The tables that are there once, `meta` above all.
@@ -122,22 +141,12 @@ impl Sides {
 }
 
 impl Tables {
-    /// The tables of which there are two, in the order of [`TWICE`].
-    pub(crate) fn of_a_side(&self) -> [Db; TWICE.len()] {
-        let Self { kv, idempotency, idempotency_by_age, lease, bound, lock, claim, .. } = *self;
-        [kv, idempotency, idempotency_by_age, lease, bound, lock, claim]
-    }
-
     /// The tables whose rows are backed up, in the order of their numbers. The others are derived from them.
-    pub(crate) fn backed_up(&self) -> [(TableSpec, Db); 5] {
-        let Self { kv, idempotency, lease, lock, claim, .. } = *self;
-        [
-            (kv::TABLE, kv),
-            (idempotency::TABLE, idempotency),
-            (lease::TABLE, lease),
-            (lock::TABLE, lock),
-            (claim::TABLE, claim),
-        ]
+    pub(crate) fn backed_up(&self) -> Vec<(TableSpec, Db)> {
+        let mut all: Vec<_> =
+            self.objects().into_iter().chain([(idempotency::TABLE, self.idempotency)]).collect();
+        all.sort_by_key(|(table, _)| table.number);
+        all
     }
 }
 
@@ -154,6 +163,11 @@ pub(crate) trait ObjectTable {
     fn db(tables: &Tables) -> Db;
     /// Appends the row's key, in an order that is the order of keys.
     fn encode_key(key: &Self::Key, into: &mut Vec<u8>);
+    /// What a row's key names.
+    ///
+    /// # Errors
+    /// [`StateError::Corrupt`] for one that is malformed.
+    fn decode_key(row_key: &[u8]) -> Result<Self::Key, StateError>;
     /// The Change of a row as readers see it.
     fn change(key: Self::Key, before: Option<Self::Record>, after: Option<Self::Record>) -> Change;
 
@@ -220,22 +234,71 @@ pub(crate) fn decode<M: prost::Message + Default>(table: TableSpec, row: Bytes) 
     M::decode(row).map_err(|e| StateError::corrupt(table.name, format!("a row does not decode: {e}")))
 }
 
-/// Decodes a change of any object table. One arm a table.
-pub(crate) fn decode_change(
-    number: u32,
+/// What follows from the list of object tables.
+macro_rules! objects {
+    ($($field:ident: $object:path,)*) => {
+        impl Tables {
+            /// The object tables.
+            pub(crate) fn objects(&self) -> [(TableSpec, Db); [$(<$object>::SPEC),*].len()] {
+                [$((<$object>::SPEC, self.$field),)*]
+            }
+        }
+
+        /// Decodes a change of any object table.
+        pub(crate) fn decode_change(
+            number: u32,
+            key: &[u8],
+            before: Option<Bytes>,
+            after: Option<Bytes>,
+        ) -> Result<Change, StateError> {
+            match number {
+                $(n if n == u32::from(<$object>::SPEC.number) => change_of::<$object>(key, before, after),)*
+                unknown => Err(unknown_table(unknown)),
+            }
+        }
+
+        /// Makes what is derived from a row of any object table.
+        fn derive(tables: &Tables, txn: &mut RwTxn<'_>, number: u32, key: &[u8], record: Bytes) -> Result<(), StateError> {
+            match number {
+                $(n if n == u32::from(<$object>::SPEC.number) => derive_of::<$object>(tables, txn, key, record),)*
+                unknown => Err(unknown_table(unknown)),
+            }
+        }
+    };
+}
+
+objects! {
+    kv: kv::Kv,
+    lease: lease::Lease,
+    lock: lock::Lock,
+    claim: claim::Claim,
+    node: node::Node,
+    service: service::Service,
+    instance: instance::Instance,
+    check: check::Check,
+}
+
+fn change_of<T: ObjectTable>(
     key: &[u8],
     before: Option<Bytes>,
     after: Option<Bytes>,
 ) -> Result<Change, StateError> {
-    match number {
-        n if n == u32::from(kv::TABLE.number) => kv::decode_change(key, before, after),
-        n if n == u32::from(lease::TABLE.number) => lease::decode_change(key, before, after),
-        n if n == u32::from(lock::TABLE.number) => lock::decode_change(key, before, after),
-        n if n == u32::from(claim::TABLE.number) => claim::decode_change(key, before, after),
-        unknown => {
-            Err(StateError::corrupt(history::TABLE.name, format!("a change is of unknown table {unknown}")))
-        }
-    }
+    let record = |row: Option<Bytes>| row.map(|row| decode(T::SPEC, row)).transpose();
+    Ok(T::change(T::decode_key(key)?, record(before)?, record(after)?))
+}
+
+fn derive_of<T: ObjectTable>(
+    tables: &Tables,
+    txn: &mut RwTxn<'_>,
+    key: &[u8],
+    record: Bytes,
+) -> Result<(), StateError> {
+    let record = decode::<T::Record>(T::SPEC, record)?;
+    T::reindex(tables, txn, &T::decode_key(key)?, None, Some(&record))
+}
+
+fn unknown_table(number: u32) -> StateError {
+    StateError::corrupt(history::TABLE.name, format!("a change is of unknown table {number}"))
 }
 
 /// Checks a row of a state that is to be restored, and says where it belongs.
@@ -243,21 +306,14 @@ pub(crate) fn decode_change(
 /// # Errors
 /// [`StateError::Corrupt`] for a row that its table can't read.
 pub(crate) fn check_row(tables: &Tables, table: u32, key: &[u8], row: &[u8]) -> Result<Db, StateError> {
-    match table {
-        n if n == u32::from(idempotency::TABLE.number) => idempotency::check_row(key, row)?,
-        _ => {
-            let record = Bytes::copy_from_slice(chain::Link::split(row)?.1);
-            // Tells the objects' tables from the others, and reads the key and the record.
-            decode_change(table, key, None, Some(record))?;
-        }
+    if table == u32::from(idempotency::TABLE.number) {
+        idempotency::check_row(key, row)?;
+        return Ok(tables.idempotency);
     }
-    Ok(match table {
-        n if n == u32::from(kv::TABLE.number) => tables.kv,
-        n if n == u32::from(lease::TABLE.number) => tables.lease,
-        n if n == u32::from(lock::TABLE.number) => tables.lock,
-        n if n == u32::from(claim::TABLE.number) => tables.claim,
-        _ => tables.idempotency,
-    })
+    let record = Bytes::copy_from_slice(chain::Link::split(row)?.1);
+    decode_change(table, key, None, Some(record))?;
+    let found = tables.objects().into_iter().find(|(spec, _)| u32::from(spec.number) == table);
+    found.map(|(_, db)| db).ok_or_else(|| unknown_table(table))
 }
 
 /// Adds a row that was checked, and what is derived from it.
@@ -273,17 +329,7 @@ pub(crate) fn restore(
     if table == u32::from(idempotency::TABLE.number) {
         return idempotency::restore(tables, txn, key, row, staged);
     }
-    let record = Bytes::copy_from_slice(chain::Link::split(row)?.1);
-    match decode_change(table, key, None, Some(record))? {
-        Change::Kv(KvChange { namespace, key, after, .. }) => {
-            kv::Kv::reindex(tables, txn, &(namespace, key), None, after.as_ref())
-        }
-        Change::Claim(ClaimChange { lock, token, after, .. }) => {
-            claim::Claim::reindex(tables, txn, &(lock, token), None, after.as_ref())
-        }
-        // Nothing is derived from these.
-        Change::Lease(_) | Change::Lock(_) => Ok(()),
-    }
+    derive(tables, txn, table, key, Bytes::copy_from_slice(chain::Link::split(row)?.1))
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ impl View {
         Ok(self.record::<claim::Claim>(&(lock.clone(), token))?.map(|claim| (token, claim)))
     }
 
-    fn record<T: ObjectTable>(&self, key: &T::Key) -> Result<Option<T::Record>, StateError> {
+    pub(super) fn record<T: ObjectTable>(&self, key: &T::Key) -> Result<Option<T::Record>, StateError> {
         let Some(row) = T::db(&self.tables).get(&self.txn, &encoded::<T>(key))? else {
             return Ok(None);
         };

@@ -79,29 +79,35 @@ impl View {
         let (mut bytes, mut rows) = (0, 0);
         let mut last = None;
         let mut bounds = bounds(query.namespace, query.span, query.direction, query.after);
-        let complete = self.walk(&mut bounds, query.direction, at, &mut |bounds, row_key, row| {
-            if page.items.len() == query.limit || bytes >= query.max_bytes || rows == query.max_rows {
-                return Ok(Step::Stop);
-            }
-            rows += 1;
-            let key = kv::key_of(row_key)?;
-            let Some(row) = row else {
+        let complete = self.walk(
+            (kv::TABLE, self.tables.kv),
+            &mut bounds,
+            query.direction,
+            at,
+            &mut |bounds, row_key, row| {
+                if page.items.len() == query.limit || bytes >= query.max_bytes || rows == query.max_rows {
+                    return Ok(Step::Stop);
+                }
+                rows += 1;
+                let key = kv::key_of(row_key)?;
+                let Some(row) = row else {
+                    last = Some(Cursor::Key(key.to_owned()));
+                    return Ok(Step::Next);
+                };
+                if let Some(folder) = folder_of(key, query) {
+                    bytes += folder.len();
+                    leave_out_folder(bounds, query, folder);
+                    last = Some(Cursor::Folder(folder.to_owned()));
+                    page.items.push(Item::Folder(folder.to_owned()));
+                    return Ok(Step::Jump);
+                }
+                let record = decode(row, query.keys_only)?;
+                bytes += key.len() + record.value.len();
                 last = Some(Cursor::Key(key.to_owned()));
-                return Ok(Step::Next);
-            };
-            if let Some(folder) = folder_of(key, query) {
-                bytes += folder.len();
-                leave_out_folder(bounds, query, folder);
-                last = Some(Cursor::Folder(folder.to_owned()));
-                page.items.push(Item::Folder(folder.to_owned()));
-                return Ok(Step::Jump);
-            }
-            let record = decode(row, query.keys_only)?;
-            bytes += key.len() + record.value.len();
-            last = Some(Cursor::Key(key.to_owned()));
-            page.items.push(Item::Entry(key.to_owned(), record));
-            Ok(Step::Next)
-        })?;
+                page.items.push(Item::Entry(key.to_owned(), record));
+                Ok(Step::Next)
+            },
+        )?;
         page.next = if complete { None } else { last };
         Ok(page)
     }
@@ -122,16 +128,22 @@ impl View {
         let (mut keys, mut rows) = (0, 0);
         let mut last: Vec<u8> = Vec::new();
         let mut bounds = bounds(namespace, span, Direction::Ascending, after);
-        let complete = self.walk(&mut bounds, Direction::Ascending, at, &mut |_, row_key, row| {
-            if rows == max_rows {
-                return Ok(Step::Stop);
-            }
-            rows += 1;
-            keys += u64::from(row.is_some());
-            last.clear();
-            last.extend_from_slice(row_key);
-            Ok(Step::Next)
-        })?;
+        let complete = self.walk(
+            (kv::TABLE, self.tables.kv),
+            &mut bounds,
+            Direction::Ascending,
+            at,
+            &mut |_, row_key, row| {
+                if rows == max_rows {
+                    return Ok(Step::Stop);
+                }
+                rows += 1;
+                keys += u64::from(row.is_some());
+                last.clear();
+                last.extend_from_slice(row_key);
+                Ok(Step::Next)
+            },
+        )?;
         let next = if complete { None } else { Some(Cursor::Key(kv::key_of(&last)?.to_owned())) };
         Ok(Count { keys, next })
     }

@@ -17,11 +17,14 @@ use crate::store::Store;
 use crate::tables::chain::{Link, Position};
 use crate::tables::{self, Db, TableSpec, Tables, gone, history, idempotency, kv, meta};
 
+mod catalog;
 mod changes;
 mod coordination;
 mod list;
 mod walk;
 
+pub use crate::tables::found::By;
+pub use catalog::{Paging, RowCursor, Rows};
 pub use changes::{KvVersion, Versions, VersionsQuery};
 pub use coordination::{LeaseHeld, LockHeld};
 pub use list::{Count, Cursor, Item, ListQuery, Listing};
@@ -143,8 +146,7 @@ impl View {
     /// # Errors
     /// [`StateError`] when the store is broken.
     pub fn used_bytes(&self) -> Result<u64, StateError> {
-        let Tables { meta, history, gone, .. } = self.tables;
-        self.bytes_of([meta, history, gone].into_iter().chain(self.tables.of_a_side()))
+        self.bytes_of(self.tables.of_the_store().into_iter().chain(self.tables.of_a_side()))
     }
 
     /// Bytes of the state's file that hold what a restore has put together so far.

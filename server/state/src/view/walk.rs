@@ -1,4 +1,4 @@
-//! Walking over the keys of a namespace as they were at a revision, in either direction, from any point.
+//! Walking over the rows of an object table as they were at a revision, in either direction, from any point.
 //!
 //! For the present the walk is LMDB's own iteration. For the past it merges two orders, the rows that are there
 //! and the rows that are gone, because a row may have been there then, and follows the chain of each.
@@ -10,7 +10,7 @@ use super::{Direction, Head, View};
 use crate::error::StateError;
 use crate::ids::Revision;
 use crate::tables::chain::Link;
-use crate::tables::{gone, kv};
+use crate::tables::{Db, TableSpec, gone};
 
 /// Row keys still to be walked: from the first, inclusive, to the second, exclusive.
 #[derive(Clone)]
@@ -58,6 +58,7 @@ impl View {
     /// end; otherwise the visitor stopped it. `bounds` is what is left.
     pub(super) fn walk(
         &self,
+        table: (TableSpec, Db),
         bounds: &mut Bounds,
         direction: Direction,
         at: Option<Revision>,
@@ -65,8 +66,8 @@ impl View {
     ) -> Result<bool, StateError> {
         while bounds.from < bounds.to {
             let step = match at {
-                None => self.walk_present(bounds, direction, visit)?,
-                Some(at) => self.walk_past(bounds, direction, at, visit)?,
+                None => self.walk_present(table.1, bounds, direction, visit)?,
+                Some(at) => self.walk_past(table, bounds, direction, at, visit)?,
             };
             match step {
                 Step::Next => return Ok(true),
@@ -79,11 +80,11 @@ impl View {
 
     fn walk_present(
         &self,
+        db: Db,
         bounds: &mut Bounds,
         direction: Direction,
         visit: &mut Visit<'_>,
     ) -> Result<Step, StateError> {
-        let db = self.tables.kv;
         let range = bounds.clone();
         match direction {
             Direction::Ascending => drive(db.range(&self.txn, &range.as_range())?, bounds, visit),
@@ -93,25 +94,26 @@ impl View {
 
     fn walk_past(
         &self,
+        (table, present): (TableSpec, Db),
         bounds: &mut Bounds,
         direction: Direction,
         at: Revision,
         visit: &mut Visit<'_>,
     ) -> Result<Step, StateError> {
-        let (kv, gone) = (self.tables.kv, self.tables.gone);
+        let gone = self.tables.gone;
         let range = bounds.clone();
         let gone_range = Bounds {
-            from: gone::row_key(kv::TABLE.number, &bounds.from),
-            to: gone::row_key(kv::TABLE.number, &bounds.to),
+            from: gone::row_key(table.number, &bounds.from),
+            to: gone::row_key(table.number, &bounds.to),
         };
         let (range, gone_range) = (range.as_range(), gone_range.as_range());
         match direction {
             Direction::Ascending => {
-                let rows = (kv.range(&self.txn, &range)?, gone.range(&self.txn, &gone_range)?);
+                let rows = (present.range(&self.txn, &range)?, gone.range(&self.txn, &gone_range)?);
                 self.drive_past(heads(rows.0, rows.1, Ordering::Less), at, bounds, visit)
             }
             Direction::Descending => {
-                let rows = (kv.rev_range(&self.txn, &range)?, gone.rev_range(&self.txn, &gone_range)?);
+                let rows = (present.rev_range(&self.txn, &range)?, gone.rev_range(&self.txn, &gone_range)?);
                 self.drive_past(heads(rows.0, rows.1, Ordering::Greater), at, bounds, visit)
             }
         }

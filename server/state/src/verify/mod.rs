@@ -2,6 +2,8 @@
 //! are derived from, sums and the hash against what is there. It looks at everything once and holds the bound rows of all leases in memory,
 //! so it is for a store that nobody uses.
 
+mod catalog;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -12,7 +14,9 @@ use crate::error::StateError;
 use crate::hash::StateHash;
 use crate::tables::bound::{self, Thing};
 use crate::tables::chain::{Link, Position};
-use crate::tables::{Db, ObjectTable, TableSpec, claim, decode, gone, history, idempotency, kv, lease, lock};
+use crate::tables::{
+    Db, ObjectTable, TableSpec, claim, decode, found, gone, history, idempotency, kv, lease, lock,
+};
 use crate::view::View;
 use crate::{LeaseId, Namespace};
 
@@ -43,6 +47,8 @@ struct Check<'v> {
     hash: StateHash,
     /// What `bound` must hold.
     bound: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What `found` must hold.
+    found: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl View {
@@ -74,7 +80,13 @@ impl View {
 
 impl<'v> Check<'v> {
     fn new(view: &'v View) -> Self {
-        Self { view, findings: Vec::new(), hash: StateHash::default(), bound: BTreeMap::new() }
+        Self {
+            view,
+            findings: Vec::new(),
+            hash: StateHash::default(),
+            bound: BTreeMap::new(),
+            found: BTreeMap::new(),
+        }
     }
 
     fn rows(&mut self) -> Result<(), StateError> {
@@ -82,7 +94,9 @@ impl<'v> Check<'v> {
         self.leases()?;
         self.locks()?;
         self.claims()?;
-        self.bound()?;
+        self.catalog()?;
+        self.derived(bound::TABLE, self.view.tables().bound, |check| &mut check.bound)?;
+        self.derived(found::TABLE, self.view.tables().found, |check| &mut check.found)?;
         self.outcomes()
     }
 
@@ -250,20 +264,26 @@ impl<'v> Check<'v> {
         bound::add(sum, bytes);
     }
 
-    fn bound(&mut self) -> Result<(), StateError> {
-        let mut expected = std::mem::take(&mut self.bound);
-        for row in self.view.raw(self.view.tables().bound)? {
+    /// A derived table has what is to be expected of it, and nothing else.
+    fn derived(
+        &mut self,
+        table: TableSpec,
+        db: Db,
+        expected: fn(&mut Self) -> &mut BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<(), StateError> {
+        let mut expected = std::mem::take(expected(self));
+        for row in self.view.raw(db)? {
             let (row_key, row) = row?;
             match expected.remove(row_key) {
-                None => self.found(bound::TABLE, row_key, "nothing of this is bound to the lease"),
+                None => self.found(table, row_key, "there is nothing that it could be derived from"),
                 Some(value) if value != row => {
-                    self.found(bound::TABLE, row_key, "it is not what is bound to the lease");
+                    self.found(table, row_key, "it is not what it is derived from");
                 }
                 Some(_) => {}
             }
         }
         for row_key in expected.into_keys() {
-            self.found(bound::TABLE, &row_key, "it is missing");
+            self.found(table, &row_key, "it is missing");
         }
         Ok(())
     }
@@ -319,13 +339,7 @@ impl<'v> Check<'v> {
         at: Position,
         change: &crate::command::ChangeRecord,
     ) -> Result<(), StateError> {
-        let tables = *self.view.tables();
-        let objects: [(TableSpec, Db); 4] = [
-            (kv::TABLE, tables.kv),
-            (lease::TABLE, tables.lease),
-            (lock::TABLE, tables.lock),
-            (claim::TABLE, tables.claim),
-        ];
+        let objects = self.view.tables().objects();
         let Some((table, db)) = objects.into_iter().find(|(t, _)| u32::from(t.number) == change.table) else {
             self.found(history::TABLE, row_key, format!("it is of unknown table {}", change.table));
             return Ok(());
