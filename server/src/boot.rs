@@ -30,8 +30,16 @@ use crate::telemetry::{Metrics, Sources};
 const MAP_ROOM_BYTES: u64 = 1 << 30;
 
 /// What `grpc.health.v1` is asked about: the server as a whole, and each service.
-const HEALTH_SERVICES: [&str; 6] =
-    ["", "konsul.v1.KV", "konsul.v1.Lease", "konsul.v1.Lock", "konsul.v1.Election", "konsul.v1.Admin"];
+const HEALTH_SERVICES: [&str; 8] = [
+    "",
+    "konsul.v1.KV",
+    "konsul.v1.Lease",
+    "konsul.v1.Lock",
+    "konsul.v1.Election",
+    "konsul.v1.Catalog",
+    "konsul.v1.Health",
+    "konsul.v1.Admin",
+];
 
 /// Serves until a signal.
 pub(crate) async fn serve(settings: Settings, runtimes: Vec<Handle>) -> Result<(), Failure> {

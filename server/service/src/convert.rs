@@ -1,7 +1,7 @@
 //! From the state's records to the API's messages. Nothing is decided here.
 
 use konsul_proto::v1;
-use konsul_state::command::{KvEntry, KvRecord};
+use konsul_state::command::{Health, KvEntry, KvRecord};
 use prost_types::{Duration, Timestamp};
 
 use crate::limits;
@@ -24,6 +24,16 @@ pub(crate) fn entry(key: String, record: KvRecord) -> v1::Entry {
 /// An entry that an outcome carries.
 pub(crate) fn outcome_entry(entry_of: KvEntry) -> v1::Entry {
     entry(entry_of.key, entry_of.record.unwrap_or_default())
+}
+
+/// A health as the API shows it.
+pub(crate) fn health(health: Health) -> v1::HealthStatus {
+    match health {
+        Health::Passing => v1::HealthStatus::Passing,
+        Health::Warning => v1::HealthStatus::Warning,
+        Health::Critical => v1::HealthStatus::Critical,
+        Health::Maintenance => v1::HealthStatus::Maintenance,
+    }
 }
 
 /// Milliseconds since 1970 as the API shows them.

@@ -12,8 +12,8 @@ use std::time::Instant;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use konsul_proto::v1::{
-    WatchRequest, admin_server::AdminServer, election_server::ElectionServer, kv_server::KvServer,
-    lease_server::LeaseServer, lock_server::LockServer,
+    WatchRequest, admin_server::AdminServer, catalog_server::CatalogServer, election_server::ElectionServer,
+    health_server::HealthServer, kv_server::KvServer, lease_server::LeaseServer, lock_server::LockServer,
 };
 use konsul_state::State;
 use konsul_state::propose::Propose;
@@ -28,9 +28,11 @@ use tonic_health::server::HealthReporter;
 use tower::Service;
 
 use crate::admin::{About, AdminService};
+use crate::catalog::CatalogService;
 use crate::core::Core;
 pub use crate::deadline::Deadline;
 use crate::error::ServiceError;
+use crate::health::HealthService;
 use crate::kv::KvService;
 use crate::lease::LeaseService;
 use crate::limits::Limits;
@@ -78,6 +80,8 @@ struct Rooms {
     watch: KvService,
     lease: LeaseServer<LeaseService>,
     lock: LockServer<LockService>,
+    catalog: CatalogServer<CatalogService>,
+    health: HealthServer<HealthService>,
     /// What is called less often, behind a router of its own.
     others: Routes,
     request_bytes: usize,
@@ -99,11 +103,15 @@ impl Door {
         let mut lease = LeaseServer::new(LeaseService::new(Arc::clone(&core)));
         let mut lock = LockServer::new(LockService::new(Arc::clone(&core)));
         let mut election = ElectionServer::new(ElectionService::new(Arc::clone(&core)));
+        let mut catalog = CatalogServer::new(CatalogService::new(Arc::clone(&core)));
+        let mut checks = HealthServer::new(HealthService::new(Arc::clone(&core)));
         let mut admin = AdminServer::new(AdminService::new(core, about));
         for encoding in ENCODINGS {
             kv = kv.accept_compressed(encoding).send_compressed(encoding);
             lease = lease.accept_compressed(encoding).send_compressed(encoding);
             lock = lock.accept_compressed(encoding).send_compressed(encoding);
+            catalog = catalog.accept_compressed(encoding).send_compressed(encoding);
+            checks = checks.accept_compressed(encoding).send_compressed(encoding);
             election = election.accept_compressed(encoding).send_compressed(encoding);
             admin = admin.accept_compressed(encoding).send_compressed(encoding);
         }
@@ -111,6 +119,8 @@ impl Door {
         health.set_serving::<KvServer<KvService>>().await;
         health.set_serving::<LeaseServer<LeaseService>>().await;
         health.set_serving::<LockServer<LockService>>().await;
+        health.set_serving::<CatalogServer<CatalogService>>().await;
+        health.set_serving::<HealthServer<HealthService>>().await;
         health.set_serving::<ElectionServer<ElectionService>>().await;
         health.set_serving::<AdminServer<AdminService>>().await;
         let others = Routes::new(admin)
@@ -119,7 +129,8 @@ impl Door {
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .prepare();
-        let rooms = Rooms { kv, watch, lease, lock, others, request_bytes, observer };
+        let rooms =
+            Rooms { kv, watch, lease, lock, catalog, health: checks, others, request_bytes, observer };
         Ok((Self { rooms: Arc::new(rooms) }, health))
     }
 }
@@ -142,6 +153,8 @@ impl Rooms {
             path if path.starts_with("/konsul.v1.KV/") => self.kv.clone().call(request),
             path if path.starts_with("/konsul.v1.Lease/") => self.lease.clone().call(request),
             path if path.starts_with("/konsul.v1.Lock/") => self.lock.clone().call(request),
+            path if path.starts_with("/konsul.v1.Catalog/") => self.catalog.clone().call(request),
+            path if path.starts_with("/konsul.v1.Health/") => self.health.clone().call(request),
             _ => {
                 let answer = self.others.clone().call(request.map(Body::new));
                 Box::pin(async move { answer.await.map(|response| response.map(Body::new)) })

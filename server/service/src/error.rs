@@ -165,6 +165,56 @@ pub enum ServiceError {
         /// Most bytes.
         max_bytes: u64,
     },
+    /// There is no such service.
+    #[error(
+        "there is no service {name:?} in namespace {namespace:?}: nobody has registered an instance of it"
+    )]
+    ServiceNotFound {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// There is no such node.
+    #[error("node {name:?} does not exist: register it, or send it along as `node`")]
+    NodeNotFound {
+        /// Its name.
+        name: String,
+    },
+    /// There is no such instance.
+    #[error("service {service:?} has no instance {id:?}")]
+    InstanceNotFound {
+        /// Its service.
+        service: String,
+        /// Its id.
+        id: String,
+    },
+    /// There is no such check.
+    #[error("check {id:?} does not exist")]
+    CheckNotFound {
+        /// Its id.
+        id: String,
+    },
+    /// Only TTL checks are set by hand.
+    #[error("check {id:?} is none with a TTL: its status comes from its own results, and can't be set")]
+    CheckNotTtl {
+        /// Its id.
+        id: String,
+    },
+    /// The catalog has as many of something as it may have.
+    #[error("the catalog has its limit of {limit} {what} already: deregister some first")]
+    CatalogFull {
+        /// Of what, in words.
+        what: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// A filter takes too many steps.
+    #[error("select.filter takes more than {limit} steps: make it simpler, or select by tags and metadata")]
+    FilterTooCostly {
+        /// The limit.
+        limit: u64,
+    },
     /// A later call of the same lease waits for the lock.
     #[error("a later call under the same lease waits for this lock now")]
     ClaimTakenOver,
@@ -326,6 +376,21 @@ impl ServiceError {
                 .with("lease", id)
                 .with("limit_keys", max_keys)
                 .with("limit_bytes", max_bytes),
+            Self::ServiceNotFound { name, .. } => {
+                Shape::new(NotFound, "SERVICE_NOT_FOUND").with("service", name)
+            }
+            Self::NodeNotFound { name } => Shape::new(NotFound, "NODE_NOT_FOUND").with("node", name),
+            Self::InstanceNotFound { service, id } => {
+                Shape::new(NotFound, "INSTANCE_NOT_FOUND").with("service", service).with("instance", id)
+            }
+            Self::CheckNotFound { id } => Shape::new(NotFound, "CHECK_NOT_FOUND").with("check", id),
+            Self::CheckNotTtl { id } => Shape::new(FailedPrecondition, "CHECK_NOT_TTL").with("check", id),
+            Self::CatalogFull { limit, .. } => {
+                Shape::new(ResourceExhausted, "CATALOG_FULL").with("limit", limit)
+            }
+            Self::FilterTooCostly { limit } => {
+                Shape::new(InvalidArgument, "FILTER_TOO_COSTLY").with("limit", limit)
+            }
             Self::Deposed => Shape::new(Unavailable, "NO_LEADER").retry(100),
             Self::LockNotHeld { name, .. } => {
                 Shape::new(FailedPrecondition, "LOCK_NOT_HELD").with("name", name)
@@ -497,6 +562,11 @@ impl From<command::Refusal> for ServiceError {
             Some(Reason::LockFull(r)) => {
                 Self::LockFull { name: r.name, max_claims: r.max_claims, max_bytes: r.max_bytes }
             }
+            Some(Reason::NodeNotFound(r)) => Self::NodeNotFound { name: r.name },
+            Some(Reason::InstanceNotFound(r)) => Self::InstanceNotFound { service: r.service, id: r.id },
+            Some(Reason::CheckNotFound(r)) => Self::CheckNotFound { id: r.id },
+            Some(Reason::CheckNotTtl(r)) => Self::CheckNotTtl { id: r.id },
+            Some(Reason::CatalogFull(r)) => Self::CatalogFull { what: r.what, limit: r.limit },
             Some(Reason::RestoreGone(_)) => Self::RestoreGone,
             Some(Reason::RestoreRefused(r)) => Self::RestoreRefused { what: r.what },
             Some(Reason::TooManyLeases(r)) => {

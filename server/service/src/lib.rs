@@ -6,7 +6,7 @@
 //! - [`door`]: all services behind the common layers; every front's calls come in there.
 //! - [`error`]: why calls are refused, and the one map from that to statuses.
 //! - [`limits`]: every bound by name.
-//! - `kv`, `lease`, `lock`, `admin` (with `backup`): the services. `core` has what they share, `caller` who calls, `deadline` for how long.
+//! - `kv`, `lease`, `lock`, `catalog`, `health`, `admin` (with `backup`): the services. `core` has what they share, `caller` who calls, `deadline` for how long.
 //! - `parse`, `convert`, `page_token`: from the API's messages to the state's types and back.
 //! - [`watch`]: the hub, and streams of changes.
 //! - `readers`: all that follows the stream of committed changes.
@@ -16,9 +16,11 @@
 mod admin;
 mod backup;
 mod caller;
+mod catalog;
 mod convert;
 mod core;
 mod deadline;
+mod health;
 mod kv;
 mod lease;
 mod lock;

@@ -55,6 +55,79 @@ pub const LOCK_DELAY: (Duration, Duration) = (Duration::ZERO, Duration::from_sec
 pub const LOCK_CLAIMS: usize = 1_000;
 /// Most bytes of a claim's value.
 pub const CLAIM_VALUE_BYTES: usize = 4 << 10;
+/// Most registrations of a RegisterBatch.
+pub const REGISTRATIONS: usize = 256;
+/// Most warnings of a Register.
+pub const WARNINGS: usize = 32;
+/// Most bytes of a node's own id, and of an instance's version.
+pub const CATALOG_ID_BYTES: usize = 128;
+/// Most bytes of a DNS name (RFC 1035 §2.3.4, as text).
+pub const DNS_NAME_BYTES: usize = 253;
+/// Most tagged addresses of a node.
+pub const TAGGED_ADDRESSES: usize = 16;
+/// Most items of metadata of a node, an instance or a service.
+pub const METADATA_ITEMS: usize = 64;
+/// Most bytes of the value of an item of metadata.
+pub const METADATA_VALUE_BYTES: usize = 512;
+/// Most named ports of an instance.
+pub const NAMED_PORTS: usize = 16;
+/// Most tags of an instance.
+pub const TAGS: usize = 64;
+/// Most services that an instance depends on.
+pub const DEPENDS_ON: usize = 64;
+/// Most bytes of the reason for maintenance.
+pub const MAINTENANCE_REASON_BYTES: usize = 256;
+/// Shortest and longest time to live of DNS answers about a service.
+pub const DNS_TTL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(24 * 3600));
+/// Most checks of an instance or a node.
+pub const CHECKS: usize = 32;
+/// Most bytes of a check's name.
+pub const CHECK_NAME_BYTES: usize = 256;
+/// Shortest and longest interval of active checks.
+pub const CHECK_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// Shortest and longest timeout of active checks.
+pub const CHECK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
+/// Shortest and longest time for which a check is critical before its instance is deregistered.
+pub const DEREGISTER_AFTER: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(30 * 24 * 3600));
+/// Greatest number of results in a row that a check waits for.
+pub const CHECK_COUNT: u32 = 100;
+/// Most bytes of host and port of a check.
+pub const CHECK_ADDRESS_BYTES: usize = 300;
+/// Most bytes of a check's URL.
+pub const CHECK_URL_BYTES: usize = 2_048;
+/// Most headers of a check, and most bytes of all.
+pub const CHECK_HEADERS: usize = 32;
+/// See [`CHECK_HEADERS`].
+pub const CHECK_HEADER_BYTES: usize = 4 << 10;
+/// Most bytes of a check's body.
+pub const CHECK_BODY_BYTES: usize = 4 << 10;
+/// Most statuses and ranges that a check expects.
+pub const CHECK_STATUSES: usize = 16;
+/// Most bytes of what a check expects in an answer.
+pub const CHECK_EXPECT_BYTES: usize = 256;
+/// Most bytes that a UDP check sends.
+pub const UDP_PAYLOAD_BYTES: usize = 512;
+/// Most bytes of a check's output; the rest is cut.
+pub const CHECK_OUTPUT_BYTES: usize = 4 << 10;
+/// Most passes of one heartbeat.
+pub const HEARTBEAT_PASSES: usize = 10_000;
+/// Most tags, items of metadata and healths that instances are selected by.
+pub const SELECTOR_ITEMS: usize = 64;
+/// Most bytes of a filter.
+pub const FILTER_BYTES: usize = 2_048;
+/// Most steps of a filter for one instance.
+pub const FILTER_STEPS: u64 = 10_000;
+/// Most instances of a Resolve.
+pub const RESOLVE_INSTANCES: u32 = 1_000;
+/// Most bytes of the key of a consistent hash.
+pub const HASH_KEY_BYTES: usize = 1_024;
+/// Most services of a graph of dependencies, and most circles that are told of it.
+pub const DEPENDENCIES: usize = 1_000;
+/// See [`DEPENDENCIES`].
+pub const DEPENDENCY_CYCLES: usize = 100;
+/// Most tags that a service is shown with.
+pub const SERVICE_TAGS: usize = 1_000;
 /// Shortest and longest `max_staleness`.
 pub const STALENESS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
 /// Greatest value of [`Limits::max_value_bytes`].
