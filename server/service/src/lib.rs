@@ -37,6 +37,7 @@ pub mod watch;
 
 pub use admin::About;
 pub use caller::Caller;
+pub use catalog::{AtAddress, Directory, Listed, ListedInstance};
 pub use door::{Deadline, Door, Parts};
 pub use error::ServiceError;
 pub use limits::Limits;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use konsul_proto::v1;
-use konsul_state::command::{Fence, KeySpan, KvPrecondition, LockKind};
+use konsul_state::command::{Fence, Health, KeySpan, KvPrecondition, LockKind};
 use konsul_state::ids::NameError;
 use konsul_state::view::Direction;
 use konsul_state::{Key, LeaseId, Namespace, Revision};
@@ -122,6 +122,19 @@ pub(crate) fn lease(field: &str, id: u64) -> Result<LeaseId, ServiceError> {
     match (1..=LeaseId::MAX).contains(&id) {
         true => Ok(LeaseId(id)),
         false => Err(ServiceError::field(field, "must be the id of a lease, 1 to 2^63-1")),
+    }
+}
+
+/// A health that is asked for.
+pub(crate) fn health(field: &str, status: i32) -> Result<Health, ServiceError> {
+    match v1::HealthStatus::try_from(status) {
+        Ok(v1::HealthStatus::Passing) => Ok(Health::Passing),
+        Ok(v1::HealthStatus::Warning) => Ok(Health::Warning),
+        Ok(v1::HealthStatus::Critical) => Ok(Health::Critical),
+        Ok(v1::HealthStatus::Maintenance) => Ok(Health::Maintenance),
+        Ok(v1::HealthStatus::Unspecified) | Err(_) => {
+            Err(ServiceError::field(field, "must be PASSING, WARNING, CRITICAL or MAINTENANCE"))
+        }
     }
 }
 

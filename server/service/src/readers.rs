@@ -1,5 +1,5 @@
-//! All that follows the stream of Batches on this member, told in this order: watchers, then what the leader keeps in memory, then
-//! callers who wait for a change of their own.
+//! All that follows the stream of Batches on this member, told in this order: the catalog in memory, watchers, then what the leader keeps in
+//! memory, then callers who wait for a change of their own.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use konsul_state::propose::{BatchSink, LeaderDesk};
 use konsul_state::{Batch, Revision, State, StateError};
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog::Directory;
 use crate::lease::{Deadlines, Question};
 use crate::limits::Limits;
 use crate::lock::{Abandoned, Turns};
@@ -18,8 +19,11 @@ const ABANDONED_A_WAITER: usize = 4;
 
 /// The readers of the stream of Batches.
 pub struct Readers {
+    /// The catalog in memory.
+    pub directory: Directory,
     /// Watchers.
     pub hub: Arc<Hub>,
+    state: State,
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) turns: Arc<Turns>,
     /// Claims that callers left behind.
@@ -36,8 +40,11 @@ impl Readers {
     pub fn new(state: State, limits: Limits) -> Result<Arc<Self>, StateError> {
         let turns = Arc::new(Turns::new(limits.max_waiting_locks));
         let abandoned = Abandoned::new(ABANDONED_A_WAITER * limits.max_waiting_locks);
-        let hub = Hub::new(state, limits)?;
+        let directory = Directory::new(&state)?;
+        let hub = Hub::new(state.clone(), limits)?;
         Ok(Arc::new(Self {
+            directory,
+            state,
             hub,
             deadlines: Arc::default(),
             turns,
@@ -68,12 +75,17 @@ impl Readers {
 
 impl BatchSink for Readers {
     fn publish(&self, batches: &[Arc<Batch>]) {
+        self.directory.publish(batches);
         self.hub.publish(batches);
         self.deadlines.publish(batches);
         self.turns.publish(batches);
     }
 
     fn reset(&self, revision: Revision) {
+        // A state that can't be read stops the member, and with it all that asks the catalog.
+        if let Err(error) = self.directory.reset(&self.state) {
+            tracing::error!(%error, "the catalog could not be read anew");
+        }
         self.hub.reset(revision);
         self.deadlines.reset();
         self.turns.reset();

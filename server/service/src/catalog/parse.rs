@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use konsul_proto::v1;
 use konsul_state::command::{
     CatalogRegister, CheckSet, InstanceDefinition, InstanceRegistration, Item, NamedPort, NodeDefinition,
-    NodeRegistration, Owner, Registration, ServiceSettings,
+    NodeRegistration, Registration, ServiceSettings,
 };
 use konsul_state::ids::NameError;
-use konsul_state::{CheckOwner, Ident, InstanceId, Label, Namespace, NodeId};
+use konsul_state::{Ident, InstanceId, Label, Namespace, NodeId};
 
 use super::checks;
 use crate::error::ServiceError;
@@ -243,11 +243,6 @@ pub(crate) fn instance_name(
         service: label(&format!("{path}service"), &name.service)?,
         id: ident(&format!("{path}id"), &name.id)?,
     })
-}
-
-/// What a Deregister or a SetMaintenance is about.
-pub(super) fn owner(owner: CheckOwner) -> Owner {
-    owner.to_owner()
 }
 
 /// A node's name.

@@ -102,7 +102,7 @@ impl LeaseService {
     ) -> Result<v1::LeaseGetResponse, ServiceError> {
         let view = self.core.view(request.read.as_ref(), None).await?;
         let record = view.lease(namespace, id)?.ok_or(ServiceError::LeaseNotFound(id))?;
-        let claims = view.lease_claims(namespace, id)?;
+        let others = view.lease_claims(namespace, id)? + view.lease_instances(namespace, id)?;
         let keys = match request.keys {
             true => view.lease_keys(namespace, id, limits::LEASE_KEYS)?,
             false => Vec::new(),
@@ -111,7 +111,7 @@ impl LeaseService {
             revision: view.revision().0,
             lease: Some(lease_info(id, record)),
             remaining: None,
-            key_count: view.lease_load(namespace, id)?.count - claims,
+            key_count: view.lease_load(namespace, id)?.count - others,
             keys,
         })
     }

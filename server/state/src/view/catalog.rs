@@ -2,6 +2,7 @@
 
 use prost::Message;
 
+use super::coordination::encoded;
 use super::walk::{Bounds, Step};
 use super::{Direction, View};
 use crate::LeaseId;
@@ -21,6 +22,18 @@ impl RowCursor {
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
+    }
+
+    /// The cursor behind an instance, in a listing of instances.
+    #[must_use]
+    pub fn behind_instance(id: &InstanceId) -> Self {
+        Self(encoded::<instance::Instance>(id))
+    }
+
+    /// The cursor behind a node, in a listing of nodes.
+    #[must_use]
+    pub fn behind_node(id: &NodeId) -> Self {
+        Self(encoded::<node::Node>(id))
     }
 
     /// The cursor as bytes.

@@ -183,7 +183,7 @@ impl View {
     }
 }
 
-fn encoded<T: ObjectTable>(key: &T::Key) -> Vec<u8> {
+pub(super) fn encoded<T: ObjectTable>(key: &T::Key) -> Vec<u8> {
     let mut row_key = Vec::with_capacity(64);
     T::encode_key(key, &mut row_key);
     row_key
