@@ -38,6 +38,14 @@ pub(super) fn set(field: &str, checks: Vec<v1::Check>, of_node: bool) -> Result<
     Ok(set)
 }
 
+/// The place of the first alias check that follows this instance.
+pub(super) fn follows(set: &CheckSet, service: &str, id: &str) -> Option<usize> {
+    set.checks.iter().position(|check| {
+        let kind = check.definition.as_ref().and_then(|definition| definition.kind.as_ref());
+        matches!(kind, Some(check_definition::Kind::Alias(key)) if key.service == service && key.id == id)
+    })
+}
+
 fn check(path: &str, check: v1::Check, of_node: bool) -> Result<NamedCheck, ServiceError> {
     let Some(kind) = check.kind else {
         return Err(ServiceError::field(format!("{path}kind"), "must be one of the kinds of checks"));

@@ -51,7 +51,12 @@ impl Registrations {
             Some(instance) => {
                 let mut instance = self::instance(&format!("{path}instance."), instance, on)?;
                 self.warn(&instance);
-                instance.checks = Some(checks::set(&format!("{path}checks"), checks, false)?);
+                let set = checks::set(&format!("{path}checks"), checks, false)?;
+                if let Some(place) = checks::follows(&set, &instance.service, &instance.id) {
+                    let problem = "must be another instance than its own";
+                    return Err(ServiceError::field(format!("{path}checks[{place}].alias"), problem));
+                }
+                instance.checks = Some(set);
                 Some(instance)
             }
         };

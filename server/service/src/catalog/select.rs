@@ -4,11 +4,13 @@
 //! there. Regular expressions are left out, because compiling one costs more than any bound here.
 
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, MapExpr, StructExpr};
 use cel::common::value::CowVal;
 use cel::context::VariableResolver;
-use cel::{Context, Program, Value};
+use cel::parser::PrattParser;
+use cel::{Context, Env, Value};
 use konsul_proto::v1;
 use konsul_state::command::{Health, InstanceDefinition};
 
@@ -19,6 +21,10 @@ use crate::parse;
 
 /// Most items of what an expression may go through: tags, ports, metadata.
 const ITEMS: u64 = 64;
+/// Most words and signs of an expression, so that no walk over it needs much of the stack.
+const TOKENS: usize = 256;
+/// How deep an expression may be nested: evaluating it takes much more of the stack than looking at it.
+const DEPTH: usize = 32;
 
 /// Which instances are meant.
 pub(super) struct Selector {
@@ -26,7 +32,7 @@ pub(super) struct Selector {
     metadata: HashMap<String, String>,
     /// Those of these healths; empty: of any.
     health: Vec<Health>,
-    filter: Option<Program>,
+    filter: Option<IdedExpr>,
 }
 
 impl Selector {
@@ -87,54 +93,118 @@ impl Selector {
     }
 }
 
-fn compile(filter: &str) -> Result<Program, ServiceError> {
+fn compile(filter: &str) -> Result<IdedExpr, ServiceError> {
     let refused = |problem: String| Err(ServiceError::field("select.filter", problem));
     if filter.len() > limits::FILTER_BYTES {
         return refused(format!("must be at most {} bytes", limits::FILTER_BYTES));
     }
-    let program = match Program::compile(filter) {
-        Ok(program) => program,
+    if tokens(filter) > TOKENS {
+        return refused(format!("must be at most {TOKENS} words and signs"));
+    }
+    // cel's other parser, made by ANTLR, takes much more of the stack.
+    let expression = match PrattParser::new().parse(filter) {
+        Ok(expression) => expression,
         Err(errors) => {
             let first = errors.to_string().lines().next().unwrap_or_default().to_owned();
             return refused(format!("must be a CEL expression: {first}"));
         }
     };
-    let known = |name: &&str| !Variables::NAMES.contains(name) && !name.starts_with('@');
-    if let Some(unknown) = program.references().variables().into_iter().find(known) {
+    if depth(&expression) > DEPTH {
+        return refused(format!("must not be nested more than {DEPTH} deep"));
+    }
+    if let Some(unknown) = unknown(&expression, &mut Variables::NAMES.to_vec()) {
         return refused(format!("names {unknown:?}, and there is {}", Variables::NAMES.join(", ")));
     }
-    if cost(program.expression()) > limits::FILTER_STEPS {
+    if cost(&expression) > limits::FILTER_STEPS {
         return Err(ServiceError::FilterTooCostly { limit: limits::FILTER_STEPS });
     }
-    Ok(program)
+    Ok(expression)
+}
+
+/// How many words, numbers, strings and signs an expression has, of which each may nest what follows it. The parsers of cel overflow the
+/// stack on what is nested a thousand deep, whatever depth they are told.
+fn tokens(filter: &str) -> usize {
+    let mut tokens = 0;
+    let mut quote = None;
+    let mut in_word = false;
+    let mut characters = filter.chars();
+    while let Some(c) = characters.next() {
+        if let Some(end) = quote {
+            match c {
+                '\\' => drop(characters.next()),
+                c if c == end => quote = None,
+                _ => {}
+            }
+            continue;
+        }
+        let is_word = c.is_alphanumeric() || c == '_';
+        if !c.is_whitespace() && !(is_word && in_word) {
+            tokens += 1;
+        }
+        in_word = is_word;
+        quote = matches!(c, '"' | '\'').then_some(c);
+    }
+    tokens
+}
+
+/// The first name in an expression that is none of these, nor one that a loop around it gives.
+fn unknown<'e>(of: &'e IdedExpr, known: &mut Vec<&'e str>) -> Option<&'e str> {
+    let round = match &of.expr {
+        Expr::Ident(name) => return (!known.contains(&name.as_str())).then_some(name),
+        Expr::Comprehension(round) => round,
+        _ => return parts(&of.expr).into_iter().find_map(|part| unknown(part, known)),
+    };
+    let before = known.len();
+    let outside = [&round.iter_range, &round.accu_init].into_iter();
+    let found = outside.clone().find_map(|part| unknown(part, known));
+    known.extend([round.iter_var.as_str(), round.accu_var.as_str()]);
+    known.extend(round.iter_var2.as_deref());
+    let mut inside = [&round.loop_cond, &round.loop_step, &round.result].into_iter();
+    let found = found.or_else(|| inside.find_map(|part| unknown(part, known)));
+    known.truncate(before);
+    found
+}
+
+fn depth(of: &IdedExpr) -> usize {
+    let deepest = match &of.expr {
+        Expr::Comprehension(round) => {
+            let outside = [&round.iter_range, &round.accu_init];
+            let inside = [&round.loop_cond, &round.loop_step, &round.result];
+            outside.into_iter().chain(inside).map(depth).max()
+        }
+        other => parts(other).into_iter().map(depth).max(),
+    };
+    1 + deepest.unwrap_or(0)
+}
+
+/// What an expression is put together from, but for loops.
+fn parts(of: &Expr) -> Vec<&IdedExpr> {
+    match of {
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) | Expr::Comprehension(_) => Vec::new(),
+        Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).collect(),
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Select(select) => vec![&select.operand],
+        Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => entries
+            .iter()
+            .flat_map(|ided| match &ided.expr {
+                EntryExpr::StructField(field) => vec![&field.value],
+                EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+            })
+            .collect(),
+    }
 }
 
 /// The most steps that an expression may take: one for each of its parts, as often as the loops around it go round.
 fn cost(of: &IdedExpr) -> u64 {
-    let all = |parts: &[IdedExpr]| parts.iter().map(cost).fold(0, u64::saturating_add);
-    let entries = |entries: &[cel::common::ast::IdedEntryExpr]| {
-        let entry = |entry: &EntryExpr| match entry {
-            EntryExpr::StructField(field) => cost(&field.value),
-            EntryExpr::MapEntry(entry) => cost(&entry.key).saturating_add(cost(&entry.value)),
-        };
-        entries.iter().map(|ided| entry(&ided.expr)).fold(0, u64::saturating_add)
-    };
+    let all = |parts: &[&IdedExpr]| parts.iter().map(|part| cost(part)).fold(0, u64::saturating_add);
     let parts = match &of.expr {
-        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => 0,
-        Expr::Call(call) => all(&call.args).saturating_add(call.target.as_deref().map_or(0, cost)),
-        Expr::List(list) => all(&list.elements),
-        Expr::Map(map) => entries(&map.entries),
-        Expr::Struct(made) => entries(&made.entries),
-        Expr::Select(select) => cost(&select.operand),
         Expr::Comprehension(round) => {
+            let body = all(&[&round.loop_cond, &round.loop_step]).saturating_add(1);
             // What it goes through is one of the instance's, or put together from parts that are counted.
-            let rounds = size(&round.iter_range);
-            let body = cost(&round.loop_cond).saturating_add(cost(&round.loop_step));
-            let rest = [&round.iter_range, &round.accu_init, &round.result];
-            rest.into_iter()
-                .map(cost)
-                .fold(rounds.saturating_mul(body.saturating_add(1)), u64::saturating_add)
+            let rounds = size(&round.iter_range).saturating_mul(body);
+            rounds.saturating_add(all(&[&round.iter_range, &round.accu_init, &round.result]))
         }
+        other => all(&parts(other)),
     };
     parts.saturating_add(1)
 }
@@ -159,11 +229,12 @@ fn size(of: &IdedExpr) -> u64 {
 }
 
 /// Whether an expression is true for an instance. One that fails is not.
-fn holds(filter: &Program, instance: &ListedInstance) -> bool {
+fn holds(filter: &IdedExpr, instance: &ListedInstance) -> bool {
+    static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
     let variables = Variables(instance);
-    let mut context = Context::default();
+    let mut context = Context::with_env(Arc::clone(&FUNCTIONS));
     context.set_variable_resolver(&variables);
-    matches!(filter.execute(&context), Ok(Value::Bool(true)))
+    matches!(context.resolve(filter), Ok(Value::Bool(true)))
 }
 
 /// What an expression sees of an instance.

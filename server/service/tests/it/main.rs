@@ -3,6 +3,7 @@
 
 mod admin;
 mod backup;
+mod catalog;
 mod coordination;
 mod door;
 mod harness;
