@@ -5,10 +5,12 @@
 //! - [`listener`]: accepts connections and hands them to the runtimes that serve calls.
 //! - `connection`: HTTP/1 and HTTP/2 on one connection, with its bounds and its graceful end.
 //! - [`port`]: what is spoken on the one port: gRPC goes to the Door, the rest to the pages.
+//! - [`dns`]: the catalog by DNS, on a port of its own.
 //! - [`pages`]: `/metrics`, `/health/live`, `/health/ready`.
 
 mod connection;
 
+pub mod dns;
 pub mod listener;
 pub mod pages;
 pub mod port;

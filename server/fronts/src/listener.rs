@@ -123,7 +123,7 @@ fn detach(stream: tokio::net::TcpStream) -> Option<std::net::TcpStream> {
 
 /// Errors of `accept` are either about one connection that is gone already, or about a lack of file
 /// descriptors or memory, which passes only with time.
-async fn pause_after(error: &std::io::Error) {
+pub(crate) async fn pause_after(error: &std::io::Error) {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         tracing::error!(%error, "cannot accept connections; trying again in 100 ms");

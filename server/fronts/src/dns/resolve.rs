@@ -1,0 +1,497 @@
+//! What is answered to a question about a name of ours: records made of what the directory has.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::directory::{Address, Directory, Instance, Node, PtrTarget, Service};
+use super::names::{Found, HOSTMASTER, NAME_SERVER, Names, Owner, Select, Subject, address_label};
+use super::settings::Settings;
+use super::template::{Template, pointer};
+use super::wire::{MAX_NAME, encode_name, is_label, push_label, rtype};
+
+/// Of each SRV record: none is to be tried before another, that is what weights are for.
+const PRIORITY: u16 = 1;
+/// Refresh, retry and expire of the SOA, in seconds. Nobody transfers the zone, so nobody uses them.
+const SOA_TIMES: [u32; 3] = [3_600, 600, 86_400];
+
+/// What is answered.
+pub(super) enum Verdict {
+    /// The name is none of ours.
+    Foreign,
+    /// Whoever asks may not see it.
+    Denied,
+    /// There is no such name (NXDOMAIN).
+    Absent(ZoneAt),
+    /// There is, with these records, or none (NODATA).
+    Found(Arc<Template>, ZoneAt),
+    /// The same, of something in the catalog that can be asked whether it is still the same.
+    Kept(Arc<Kept>),
+}
+
+/// An answer that is good as long as what it was made of is in the directory.
+pub(super) struct Kept {
+    pub(super) owner: Owner,
+    pub(super) source: Source,
+    pub(super) template: Template,
+    pub(super) zone: ZoneAt,
+}
+
+/// What an answer was made of.
+pub(super) enum Source {
+    Service(Arc<Service>),
+    Node(Arc<Node>),
+}
+
+/// Where in the question the name of the zone begins, whose SOA goes with negative answers (RFC 2308).
+#[derive(Clone, Copy)]
+pub(super) enum ZoneAt {
+    /// At this offset of the name.
+    Domain(usize),
+    /// Everywhere: each address is a zone of its own.
+    Reverse,
+}
+
+/// Looks things up.
+pub(super) struct Resolver {
+    pub(super) directory: Arc<dyn Directory>,
+    pub(super) names: Names,
+    pub(super) settings: Settings,
+}
+
+/// A question, taken apart.
+struct Question<'q> {
+    name: &'q [u8],
+    rtype: u16,
+    found: &'q Found,
+}
+
+impl Resolver {
+    /// Answers for a name on the wire, in lower case.
+    pub(super) fn resolve(&self, name: &[u8], rtype: u16, source: IpAddr) -> Verdict {
+        let found = self.names.find(name);
+        let zone = ZoneAt::Domain(found.domain_at);
+        let question = Question { name, rtype, found: &found };
+        let empty = || Verdict::Found(Arc::default(), zone);
+        match &found.subject {
+            Subject::Foreign => Verdict::Foreign,
+            Subject::Absent => Verdict::Absent(zone),
+            Subject::Empty => empty(),
+            Subject::Namespace(namespace) if self.directory.has_namespace(namespace) => empty(),
+            Subject::Namespace(_) => Verdict::Absent(zone),
+            Subject::Apex => Verdict::Found(Arc::new(self.apex(&question)), zone),
+            Subject::NameServer => Verdict::Found(Arc::new(self.name_server(&question)), zone),
+            Subject::Address(address) => match self.seen_at(*address, source).is_empty() {
+                true => Verdict::Absent(zone),
+                false => Verdict::Found(Arc::new(self.address(&question, *address)), zone),
+            },
+            Subject::Reverse(address) => match self.seen_at(*address, source) {
+                targets if targets.is_empty() => Verdict::Foreign,
+                targets => Verdict::Found(Arc::new(self.reverse(rtype, &targets)), ZoneAt::Reverse),
+            },
+            Subject::Service { owner, .. } | Subject::Node(owner) if !self.may_see(source, owner) => {
+                Verdict::Denied
+            }
+            Subject::Service { owner, select } => {
+                let kept = self.directory.service(&owner.namespace, &owner.name).and_then(|service| {
+                    let template = self.service(&question, owner, select, &service)?;
+                    Some((Source::Service(service), template))
+                });
+                keep(owner, kept, zone)
+            }
+            Subject::Node(owner) => {
+                let kept = self.directory.node(&owner.namespace, &owner.name).map(|node| {
+                    let template = self.node(rtype, &node);
+                    (Source::Node(node), template)
+                });
+                keep(owner, kept, zone)
+            }
+        }
+    }
+
+    /// Whether an answer is still what would be made now.
+    pub(super) fn is_current(&self, kept: &Kept) -> bool {
+        let Owner { namespace, name } = &kept.owner;
+        match &kept.source {
+            Source::Service(then) => {
+                self.directory.service(namespace, name).is_some_and(|now| Arc::ptr_eq(then, &now))
+            }
+            Source::Node(then) => {
+                self.directory.node(namespace, name).is_some_and(|now| Arc::ptr_eq(then, &now))
+            }
+        }
+    }
+
+    pub(super) fn may_see(&self, source: IpAddr, owner: &Owner) -> bool {
+        self.settings.access.may_see(source, &owner.namespace, &owner.name)
+    }
+
+    fn seen_at(&self, address: IpAddr, source: IpAddr) -> Vec<PtrTarget> {
+        let mut targets = self.directory.by_address(address);
+        targets.retain(|target| match target {
+            PtrTarget::Node { namespace, name } => self.settings.access.may_see(source, namespace, name),
+            PtrTarget::Instance { namespace, service, .. } => {
+                self.settings.access.may_see(source, namespace, service)
+            }
+        });
+        targets
+    }
+
+    /// Records of a service's name. None: there is no such name.
+    fn service(
+        &self,
+        question: &Question<'_>,
+        owner: &Owner,
+        select: &Select,
+        service: &Service,
+    ) -> Option<Template> {
+        let selected = select_from(service, select)?;
+        let is_answered = service.is_answered(self.settings.only_passing);
+        let answered: Vec<&Instance> = selected.into_iter().filter(|instance| is_answered(instance)).collect();
+        let ttl = seconds(service.ttl().unwrap_or(self.settings.ttls.service));
+        let mut template = Template::new();
+        match question.rtype {
+            rtype::ANY => minimal_any(&mut template, ttl),
+            rtype::SRV => srv(&mut template, question, owner, select, &answered, ttl),
+            rtype::TXT => txt(&mut template, answered.iter().flat_map(|instance| &instance.metadata), ttl),
+            other => {
+                let at = answered.iter().map(|instance| (&instance.address, u32::from(instance.weight)));
+                addresses(&mut template, other, at, ttl);
+            }
+        }
+        Some(template)
+    }
+
+    fn node(&self, rtype: u16, node: &Node) -> Template {
+        let ttl = seconds(self.settings.ttls.node);
+        let mut template = Template::new();
+        match rtype {
+            rtype::ANY => minimal_any(&mut template, ttl),
+            rtype::TXT => txt(&mut template, node.metadata.iter(), ttl),
+            other => addresses(&mut template, other, node.addresses.iter().map(|address| (address, 1)), ttl),
+        }
+        template
+    }
+
+    fn apex(&self, question: &Question<'_>) -> Template {
+        let ttl = seconds(self.settings.ttls.apex);
+        let mut template = Template::new();
+        let server = |out: &mut Vec<u8>| {
+            push_label(out, NAME_SERVER.as_bytes());
+            out.extend_from_slice(&pointer(0));
+        };
+        match question.rtype {
+            rtype::ANY => minimal_any(&mut template, ttl),
+            rtype::SOA => template.push(rtype::SOA, ttl, 1, |out| self.soa(out, ZoneAt::Domain(0))),
+            rtype::NS => {
+                template.push(rtype::NS, ttl, 1, server);
+                for address in &self.names.name_servers {
+                    template.push_glue(server, type_of(*address), ttl, |out| push_address(out, *address));
+                }
+            }
+            _ => {}
+        }
+        template
+    }
+
+    fn name_server(&self, question: &Question<'_>) -> Template {
+        let ttl = seconds(self.settings.ttls.apex);
+        let mut template = Template::new();
+        if question.rtype == rtype::ANY {
+            minimal_any(&mut template, ttl);
+        }
+        for address in self.names.name_servers.iter().filter(|at| type_of(**at) == question.rtype) {
+            template.push(question.rtype, ttl, 1, |out| push_address(out, *address));
+        }
+        template
+    }
+
+    fn address(&self, question: &Question<'_>, address: IpAddr) -> Template {
+        let ttl = seconds(self.settings.ttls.node);
+        let mut template = Template::new();
+        match question.rtype {
+            rtype::ANY => minimal_any(&mut template, ttl),
+            other if other == type_of(address) => {
+                template.push(other, ttl, 1, |out| push_address(out, address));
+            }
+            _ => {}
+        }
+        template
+    }
+
+    /// PTR records (RFC 1035 §3.5). An instance whose id is no label is named by its service.
+    fn reverse(&self, rtype: u16, targets: &[PtrTarget]) -> Template {
+        let ttl = seconds(self.settings.ttls.node);
+        let mut template = Template::new();
+        match rtype {
+            rtype::ANY => minimal_any(&mut template, ttl),
+            rtype::PTR => {
+                let names: HashSet<Vec<u8>> =
+                    targets.iter().filter_map(|target| target_name(target, self.names.domain())).collect();
+                for name in names {
+                    template.push(rtype::PTR, ttl, 1, |out| out.extend_from_slice(&name));
+                }
+            }
+            _ => {}
+        }
+        template
+    }
+
+    /// The SOA's data (RFC 1035 §3.3.13); its last field is the TTL of negative answers (RFC 2308 §4).
+    pub(super) fn soa(&self, out: &mut Vec<u8>, zone: ZoneAt) {
+        for label in [NAME_SERVER, HOSTMASTER] {
+            push_label(out, label.as_bytes());
+            match zone {
+                ZoneAt::Domain(at) => out.extend_from_slice(&pointer(at)),
+                ZoneAt::Reverse => out.extend_from_slice(self.names.domain()),
+            }
+        }
+        // RFC 1982: a serial is the low bits of what only grows.
+        out.extend_from_slice(&(self.directory.revision() as u32).to_be_bytes());
+        for time in SOA_TIMES {
+            out.extend_from_slice(&time.to_be_bytes());
+        }
+        out.extend_from_slice(&self.negative_ttl().to_be_bytes());
+    }
+
+    /// How long a negative answer may be kept, in seconds.
+    pub(super) fn negative_ttl(&self) -> u32 {
+        seconds(self.settings.ttls.negative)
+    }
+}
+
+fn keep(owner: &Owner, made: Option<(Source, Template)>, zone: ZoneAt) -> Verdict {
+    match made {
+        Some((source, template)) => {
+            Verdict::Kept(Arc::new(Kept { owner: owner.clone(), source, template, zone }))
+        }
+        None => Verdict::Absent(zone),
+    }
+}
+
+/// The instances that a name selects. None: the name is not there. Empty: it is, because others end with it.
+fn select_from<'s>(service: &'s Service, select: &Select) -> Option<Vec<&'s Instance>> {
+    let index = service.index();
+    let all = service.instances();
+    let at = |places: &Vec<u32>| places.iter().filter_map(|&place| all.get(place as usize)).collect();
+    let tag = |tag: &str| {
+        let has_more = index.tag_ends.contains(tag)
+            || tag == "instance" && !index.ids.is_empty()
+            || tag == "port" && !index.ports.is_empty();
+        index.tags.get(tag).map(at).or_else(|| has_more.then(Vec::new))
+    };
+    match select {
+        Select::All => Some(all.iter().collect()),
+        Select::Tag(name) => tag(name),
+        Select::Port(name) => index.ports.get(name.as_str()).map(at).or_else(|| tag(&format!("{name}.port"))),
+        Select::Instance(id) => index.ids.get(id.as_str()).map(at).or_else(|| tag(&format!("{id}.instance"))),
+    }
+}
+
+/// RFC 8482 §4.2: who asks for everything is told that he should not.
+fn minimal_any(template: &mut Template, ttl: u32) {
+    template.push(rtype::HINFO, ttl, 1, |out| out.extend_from_slice(b"\x07RFC8482\0"));
+}
+
+/// A or AAAA records, each address once (RFC 2181 §5). Where there is nothing but names, the answer is an alias of one of them,
+/// whatever was asked (RFC 1034 §3.6.2).
+fn addresses<'a>(
+    template: &mut Template,
+    rtype: u16,
+    at: impl Iterator<Item = (&'a Address, u32)>,
+    ttl: u32,
+) {
+    let (mut known, mut aliases) = (Vec::new(), Vec::new());
+    for (address, weight) in at {
+        match address {
+            Address::Ip(address) => known.push((*address, weight)),
+            Address::Name(name) => aliases.extend(encode_name(name).map(|wire| (wire, weight))),
+        }
+    }
+    if known.is_empty() {
+        template.single = true;
+        for (name, weight) in aliases {
+            template.push(rtype::CNAME, ttl, weight, |out| out.extend_from_slice(&name));
+        }
+        return;
+    }
+    known.retain(|(address, _)| type_of(*address) == rtype);
+    known.sort_unstable();
+    // Two instances at one address are one record with the share of both.
+    known.dedup_by(|(address, weight), (earlier, sum)| {
+        let same = address == earlier;
+        if same {
+            *sum = sum.saturating_add(*weight);
+        }
+        same
+    });
+    for (address, weight) in known {
+        template.push(rtype, ttl, weight, |out| push_address(out, address));
+    }
+}
+
+/// SRV records with the addresses of their targets (RFC 2782).
+fn srv(
+    template: &mut Template,
+    question: &Question<'_>,
+    owner: &Owner,
+    select: &Select,
+    instances: &[&Instance],
+    ttl: u32,
+) {
+    let mut seen = HashSet::new();
+    for instance in instances {
+        let port = match select {
+            Select::Port(name) => {
+                let named = instance.ports.iter().find(|(port, _)| port.eq_ignore_ascii_case(name));
+                named.map_or(instance.port, |(_, port)| *port)
+            }
+            _ => instance.port,
+        };
+        let Some(target) = Target::of(question, owner, instance) else { continue };
+        if !seen.insert((target.name.clone(), port)) {
+            continue;
+        }
+        template.push(rtype::SRV, ttl, u32::from(instance.weight), |out| {
+            for number in [PRIORITY, instance.weight, port] {
+                out.extend_from_slice(&number.to_be_bytes());
+            }
+            // RFC 2782: the target is not compressed.
+            out.extend_from_slice(&target.name);
+        });
+        if let Address::Ip(address) = instance.address {
+            template.push_glue(
+                |out| out.extend_from_slice(&target.short),
+                type_of(address),
+                ttl,
+                |out| push_address(out, address),
+            );
+        }
+    }
+}
+
+/// What an SRV record names.
+struct Target {
+    name: Vec<u8>,
+    /// The same with its end left to a pointer.
+    short: Vec<u8>,
+}
+
+impl Target {
+    /// The name it is at, if its address is one; otherwise its own name, in the domain that was asked for; otherwise, or if that would
+    /// be too long, that of its address. None: it has no name at all.
+    fn of(question: &Question<'_>, owner: &Owner, instance: &Instance) -> Option<Self> {
+        let address = match &instance.address {
+            Address::Name(name) => {
+                return encode_name(name).map(|name| Self { name, short: Vec::new() });
+            }
+            Address::Ip(address) => *address,
+        };
+        let Found { kind_at, base_at, .. } = *question.found;
+        let own = is_label(&instance.id).then(|| {
+            let id = instance.id.to_ascii_lowercase();
+            let mut labels = Vec::new();
+            for label in [id.as_str(), "instance"] {
+                push_label(&mut labels, label.as_bytes());
+            }
+            // In a plain question the service stands before its kind; in one after RFC 2782 it has another form.
+            let name_at = kind_at.checked_sub(owner.name.len() + 1).filter(|&at| {
+                usize::from(question.name[at]) == owner.name.len()
+                    && &question.name[at + 1..kind_at] == owner.name.as_bytes()
+            });
+            if name_at.is_none() {
+                push_label(&mut labels, owner.name.as_bytes());
+            }
+            Self::ending_at(labels, question.name, name_at.unwrap_or(kind_at))
+        });
+        own.flatten().or_else(|| {
+            let mut labels = Vec::new();
+            for label in [address_label(address).as_str(), "addr"] {
+                push_label(&mut labels, label.as_bytes());
+            }
+            Self::ending_at(labels, question.name, base_at)
+        })
+    }
+
+    /// Labels followed by the end of the question's name.
+    fn ending_at(labels: Vec<u8>, question: &[u8], at: usize) -> Option<Self> {
+        let name = [&labels, &question[at..]].concat();
+        let mut short = labels;
+        short.extend_from_slice(&pointer(at));
+        (name.len() <= MAX_NAME).then_some(Self { name, short })
+    }
+}
+
+/// Metadata, an item a record, each once (RFC 1464). What is longer than a string goes on in the next one of its record.
+fn txt<'a>(template: &mut Template, items: impl Iterator<Item = &'a (Box<str>, Box<str>)>, ttl: u32) {
+    let mut seen = HashSet::new();
+    for (name, value) in items {
+        if seen.insert((name, value)) {
+            let text = attribute(name, value);
+            template.push(rtype::TXT, ttl, 1, |out| {
+                for string in text.chunks(255) {
+                    out.push(string.len() as u8);
+                    out.extend_from_slice(string);
+                }
+            });
+        }
+    }
+}
+
+/// `name=value`, with `=`, a grave accent, and spaces around the name quoted by a grave accent (RFC 1464 §2).
+fn attribute(name: &str, value: &str) -> Vec<u8> {
+    let inner = name.trim_matches([' ', '\t']);
+    let (before, after) = match name.find(inner) {
+        Some(at) if !inner.is_empty() => (at, at + inner.len()),
+        _ => (name.len(), name.len()),
+    };
+    let mut text = Vec::with_capacity(name.len() + value.len() + 2);
+    for (at, byte) in name.bytes().enumerate() {
+        let outer = at < before || at >= after;
+        if matches!(byte, b'=' | b'`') || outer {
+            text.push(b'`');
+        }
+        text.push(byte);
+    }
+    text.push(b'=');
+    text.extend_from_slice(value.as_bytes());
+    text
+}
+
+/// The name of something in a domain, on the wire. None: it would be too long.
+fn target_name(target: &PtrTarget, domain: &[u8]) -> Option<Vec<u8>> {
+    let mut name = Vec::new();
+    let (namespace, labels): (_, Vec<&str>) = match target {
+        PtrTarget::Node { namespace, name } => (namespace, vec![name, "node"]),
+        PtrTarget::Instance { namespace, service, id } if is_label(id) => {
+            (namespace, vec![id, "instance", service, "service"])
+        }
+        PtrTarget::Instance { namespace, service, .. } => (namespace, vec![service, "service"]),
+    };
+    let space: &[&str] = if &**namespace == "default" { &[] } else { &[namespace, "ns"] };
+    for label in labels.iter().chain(space) {
+        if !is_label(label) {
+            return None;
+        }
+        push_label(&mut name, label.to_ascii_lowercase().as_bytes());
+    }
+    name.extend_from_slice(domain);
+    (name.len() <= MAX_NAME).then_some(name)
+}
+
+fn type_of(address: IpAddr) -> u16 {
+    if address.is_ipv4() { rtype::A } else { rtype::AAAA }
+}
+
+fn push_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => out.extend_from_slice(&address.octets()),
+        IpAddr::V6(address) => out.extend_from_slice(&address.octets()),
+    }
+}
+
+/// A TTL (RFC 2181 §8: 31 bits).
+fn seconds(ttl: Duration) -> u32 {
+    u32::try_from(ttl.as_secs()).map_or(i32::MAX as u32, |seconds| seconds.min(i32::MAX as u32))
+}
