@@ -33,6 +33,9 @@ pub(crate) struct Server {
     /// Listen on this address; port 0 takes a free one [default: 127.0.0.1:8500]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Answer DNS on this address; empty for no DNS [default: 127.0.0.1:8600]
+    #[arg(long, value_name = "HOST:PORT")]
+    dns_listen: Option<String>,
     /// Write the bound address to this file once the server is ready
     #[arg(long, value_name = "FILE")]
     address_file: Option<String>,
@@ -49,7 +52,7 @@ impl Server {
                 konsul_server::config::example().as_bytes(),
             )?);
         }
-        let Self { dev, config, data_dir, listen, address_file, settings: _ } = self;
-        Ok(konsul_server::run(&Flags { dev, config, data_dir, listen, address_file })?)
+        let Self { dev, config, data_dir, listen, dns_listen, address_file, settings: _ } = self;
+        Ok(konsul_server::run(&Flags { dev, config, data_dir, listen, dns_listen, address_file })?)
     }
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Failure;
 use crate::backup::{BackupStats, Schedule};
 use crate::config::{ClusterSettings, MemberKind, Settings};
+use crate::dns::Dns;
 use crate::signals::Signals;
 use crate::telemetry::{Metrics, Sources};
 
@@ -48,7 +49,7 @@ pub(crate) async fn serve(settings: Settings, runtimes: Vec<Handle>) -> Result<(
     // Bound first: a second server on the same port ends before it has touched any data.
     let socket = TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;
     let bound = socket.local_addr().map_err(|error| Failure::Listen { address, error })?;
-    let server = Server::start(&settings, bound).await?;
+    let server = Server::start(&settings, bound, &runtimes).await?;
     let stop = CancellationToken::new();
     let listener = Listener::new(socket, server.port.clone(), settings.server.bounds, runtimes);
     let serving = tokio::spawn(listener.run(stop.clone()));
@@ -81,6 +82,7 @@ struct Server {
     node: Arc<Node>,
     readers: Arc<Readers>,
     duties: Duties,
+    dns: Option<Dns>,
     backups: Option<tokio::task::JoinHandle<()>>,
     stop_backups: CancellationToken,
     health: tonic_health::server::HealthReporter,
@@ -89,15 +91,17 @@ struct Server {
 }
 
 impl Server {
-    async fn start(settings: &Settings, bound: SocketAddr) -> Result<Self, Failure> {
+    async fn start(settings: &Settings, bound: SocketAddr, runtimes: &[Handle]) -> Result<Self, Failure> {
         let sink = Arc::new(LateSink::default());
         let (node, state) = Node::open(raft_settings(settings, bound)?, sink.clone()).await?;
         let node = Arc::new(node);
         let readers = Readers::new(state.clone(), settings.limits.clone())?;
         sink.hand_to(readers.clone());
         node.answer_with(readers.clone());
+        let dns = Dns::start(&settings.dns, readers.clone(), node.clone(), runtimes.to_vec())?;
         let backup_stats = Arc::new(BackupStats::default());
         let sources = Sources {
+            dns: dns.as_ref().map(|dns| dns.counters.clone()),
             backups: backup_stats.clone(),
             limits: (settings.limits.max_store_bytes, settings.limits.soft_store_bytes()),
             state: state.clone(),
@@ -132,7 +136,7 @@ impl Server {
             };
             tokio::spawn(schedule.run(folder, stop_backups.clone()))
         });
-        Ok(Self { node, readers, duties, backups, stop_backups, health, watchdog, port })
+        Ok(Self { node, readers, duties, dns, backups, stop_backups, health, watchdog, port })
     }
 
     async fn stop(mut self, stop: CancellationToken, serving: tokio::task::JoinHandle<()>) {
@@ -149,6 +153,9 @@ impl Server {
         }
         if let Err(error) = serving.await {
             tracing::error!(%error, "the listener failed");
+        }
+        if let Some(dns) = self.dns.take() {
+            dns.stop().await;
         }
         self.stop_backups.cancel();
         if let Some(backups) = self.backups.take()
@@ -342,7 +349,7 @@ fn announce(settings: &Settings, bound: SocketAddr) -> Result<(), Failure> {
 }
 
 /// Whoever waits for the file never reads half of it.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, text)?;
     std::fs::rename(fresh, path)

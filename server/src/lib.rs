@@ -4,17 +4,21 @@
 //! - [`config`]: every setting, once.
 //! - [`backup`]: backup files, looked at without a server.
 //! - `boot`: puts the crates together and takes them apart; the only file that knows them all.
+//! - `dns`: DNS over the catalog in memory.
 //! - `runtimes`: the single-threaded runtimes that calls are served on.
 //! - `signals`: when to stop.
 //! - `telemetry`: logs and metrics.
 
 mod boot;
+mod dns;
 mod runtimes;
 mod signals;
 mod telemetry;
 
 pub mod backup;
 pub mod config;
+
+use konsul_fronts::dns::DnsError;
 
 pub use config::Flags;
 pub use konsul_raft::PEER_NAME;
@@ -36,6 +40,9 @@ pub enum Failure {
         /// What the system said.
         error: std::io::Error,
     },
+    /// DNS can't be served.
+    #[error(transparent)]
+    Dns(#[from] konsul_fronts::dns::DnsError),
     /// The data can't be used.
     #[error(transparent)]
     Raft(#[from] konsul_raft::RaftError),
@@ -60,8 +67,13 @@ impl Failure {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 2,
-            Self::Listen { .. } | Self::Raft(_) | Self::State(_) | Self::System { .. } | Self::Setup(_) => 1,
+            Self::Config(_) | Self::Dns(DnsError::Setting { .. } | DnsError::NoCertificate { .. }) => 2,
+            Self::Dns(DnsError::Bind { .. })
+            | Self::Listen { .. }
+            | Self::Raft(_)
+            | Self::State(_)
+            | Self::System { .. }
+            | Self::Setup(_) => 1,
         }
     }
 

@@ -78,7 +78,9 @@ fn print_zone() {
     println!("$ORIGIN konsul.\n$TTL 0\n@ SOA ns1 hostmaster 1 3600 600 86400 1\n@ NS ns1\nns1 A 127.0.0.1");
     for number in 0..SERVICES {
         let address = Ipv4Addr::from(0x0a00_0000 + number);
-        println!("s{number}.service A {address}\ns{number}.service SRV 1 1 8080 i0.instance.s{number}.service");
+        println!(
+            "s{number}.service A {address}\ns{number}.service SRV 1 1 8080 i0.instance.s{number}.service"
+        );
         println!("i0.instance.s{number}.service A {address}");
     }
 }

@@ -27,6 +27,8 @@ pub struct Settings {
     pub raft: RaftSettings,
     /// `[cluster]`
     pub cluster: ClusterSettings,
+    /// `[dns]`
+    pub dns: DnsSettings,
     /// `[backup]`
     pub backup: BackupSettings,
     /// `[limits]`
@@ -124,6 +126,55 @@ pub enum MemberKind {
     Replica,
 }
 
+/// How the catalog is answered over DNS.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DnsSettings {
+    /// Where, over UDP and TCP; none: there is no DNS.
+    pub listen: Option<SocketAddr>,
+    /// Where over TLS.
+    pub tls_listen: Option<SocketAddr>,
+    /// Where over HTTPS.
+    pub https_listen: Option<SocketAddr>,
+    /// The certificate for both.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+    /// A file that is told the bound addresses.
+    pub address_file: Option<PathBuf>,
+    /// The domain that is answered for.
+    pub domain: String,
+    /// Other domains that mean the same.
+    pub alternative_domains: Names,
+    /// The data center that a name may end with.
+    pub datacenter: String,
+    /// How long answers about services may be kept.
+    pub service_ttl: Duration,
+    /// How long answers about nodes may be kept.
+    pub node_ttl: Duration,
+    /// How long it may be kept that there is nothing.
+    pub negative_ttl: Duration,
+    /// Whether instances that warn are left out.
+    pub only_passing: bool,
+    /// Up to which age the catalog is answered from without a leader; zero: any.
+    pub max_stale: Duration,
+    /// Most bytes of an answer over UDP.
+    pub max_udp_bytes: u32,
+    /// Answers a second to a network over UDP; 0: as many as it asks for.
+    pub answers_per_second: u32,
+    /// Who is asked for other names; none: they are refused.
+    pub recursors: Sockets,
+    /// How long each of them has.
+    pub recursor_timeout: Duration,
+}
+
+/// Names, separated by commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names(pub Vec<String>);
+
+/// Addresses with ports, separated by commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sockets(pub Vec<SocketAddr>);
+
 /// The backups that the server makes by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackupSettings {
@@ -195,6 +246,26 @@ impl Default for Settings {
                 tls_ca: None,
                 tls_cert: None,
                 tls_key: None,
+            },
+            dns: DnsSettings {
+                listen: Some(SocketAddr::from(([127, 0, 0, 1], 8600))),
+                tls_listen: None,
+                https_listen: None,
+                tls_cert: None,
+                tls_key: None,
+                address_file: None,
+                domain: "konsul.".to_owned(),
+                alternative_domains: Names::default(),
+                datacenter: "dc1".to_owned(),
+                service_ttl: Duration::ZERO,
+                node_ttl: Duration::ZERO,
+                negative_ttl: Duration::from_secs(1),
+                only_passing: false,
+                max_stale: Duration::ZERO,
+                max_udp_bytes: 1_232,
+                answers_per_second: 500,
+                recursors: Sockets::default(),
+                recursor_timeout: Duration::from_secs(2),
             },
             backup: BackupSettings { folder: None, interval: Duration::from_secs(24 * 60 * 60), keep: 7 },
             limits: konsul_service::Limits::default(),

@@ -20,6 +20,8 @@ pub struct Flags {
     pub data_dir: Option<String>,
     /// `--listen`
     pub listen: Option<String>,
+    /// `--dns-listen`
+    pub dns_listen: Option<String>,
     /// `--address-file`
     pub address_file: Option<String>,
 }
@@ -224,6 +226,7 @@ fn from_flags(flags: &Flags) -> impl Iterator<Item = Given> {
     [
         given("server.data_dir", "--data-dir", &flags.data_dir),
         given("server.listen", "--listen", &flags.listen),
+        given("dns.listen", "--dns-listen", &flags.dns_listen),
         given("server.address_file", "--address-file", &flags.address_file),
     ]
     .into_iter()

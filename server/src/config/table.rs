@@ -281,6 +281,87 @@ pub const SETTINGS: &[Setting] = &[
     ),
     plain!("cluster.tls_key", cluster.tls_key, "File with its private key, in PEM."),
     plain!(
+        "dns.listen",
+        dns.listen,
+        "Address and port of DNS, over UDP and TCP. Port 0 takes a free one. Empty: no DNS."
+    ),
+    plain!(
+        "dns.tls_listen",
+        dns.tls_listen,
+        "Address and port of DNS over TLS (RFC 7858), mostly port 853. Needs `tls_cert` and `tls_key`. Empty: none."
+    ),
+    plain!(
+        "dns.https_listen",
+        dns.https_listen,
+        "Address and port of DNS over HTTPS (RFC 8484), at `/dns-query`. Needs `tls_cert` and `tls_key`. Empty: none."
+    ),
+    plain!("dns.tls_cert", dns.tls_cert, "File with the certificate for DNS over TLS and HTTPS, in PEM."),
+    plain!("dns.tls_key", dns.tls_key, "File with its private key, in PEM."),
+    plain!(
+        "dns.address_file",
+        dns.address_file,
+        "File that is told the bound addresses of DNS, a line each with its kind: `dns`, `tls`, `https`. Empty: none."
+    ),
+    plain!("dns.domain", dns.domain, "The domain that is answered for."),
+    plain!(
+        "dns.alternative_domains",
+        dns.alternative_domains,
+        "Other domains that mean the same, separated by commas."
+    ),
+    name!(
+        "dns.datacenter",
+        dns.datacenter,
+        "The data center that a name may end with, before the domain: `web.service.dc1.konsul`."
+    ),
+    plain!(
+        "dns.service_ttl",
+        dns.service_ttl,
+        "How long answers about a service may be kept that has no time of its own.",
+        seconds(0)..=seconds(86_400)
+    ),
+    plain!(
+        "dns.node_ttl",
+        dns.node_ttl,
+        "How long answers about a node may be kept.",
+        seconds(0)..=seconds(86_400)
+    ),
+    plain!(
+        "dns.negative_ttl",
+        dns.negative_ttl,
+        "How long it may be kept that there is no such name or record (RFC 2308).",
+        seconds(0)..=seconds(86_400)
+    ),
+    plain!("dns.only_passing", dns.only_passing, "Answer no instances that warn either: `true` or `false`."),
+    plain!(
+        "dns.max_stale",
+        dns.max_stale,
+        "How old the catalog of a member without a leader may be to be answered from. 0s: however old it is.",
+        seconds(0)..=seconds(30 * 86_400)
+    ),
+    plain!(
+        "dns.max_udp_bytes",
+        dns.max_udp_bytes,
+        "Most bytes of an answer over UDP, whatever a client asks for.",
+        512..=4_096
+    ),
+    plain!(
+        "dns.answers_per_second",
+        dns.answers_per_second,
+        "Answers a second over UDP to a network (/24, /56) whose clients have not proved their address by a cookie; loopback and private networks are not limited. 0: no network is.",
+        0..=100_000
+    ),
+    plain!(
+        "dns.recursors",
+        dns.recursors,
+        "Servers that are asked for names of other domains, separated by commas, the first that answers. Empty: such names are refused."
+    ),
+    plain!(
+        "dns.recursor_timeout",
+        dns.recursor_timeout,
+        "How long each of them has before the next is asked.",
+        millis(50)..=seconds(30)
+    ),
+    plain!(
         "backup.folder",
         backup.folder,
         "Folder that this server backs the whole store up to, by itself; made if it is not there. Each backup is restored for a trial before it appears. Every member that has this setting makes its own. Empty: none."

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use konsul_state::{Durability, Persistence};
 
-use super::{LogFormat, MemberKind};
+use super::{LogFormat, MemberKind, Names, Sockets};
 
 /// A kind of value.
 pub(super) trait Value: Sized {
@@ -79,8 +79,7 @@ impl Value for String {
 /// Addresses with ports, separated by commas.
 impl Value for Vec<String> {
     fn parse(text: &str) -> Result<Self, String> {
-        let items: Vec<String> =
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
+        let items: Vec<String> = items(text).map(str::to_owned).collect();
         let is_address = |item: &String| {
             item.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
         };
@@ -91,6 +90,38 @@ impl Value for Vec<String> {
     }
     fn show(&self) -> String {
         self.join(",")
+    }
+}
+
+/// Items separated by commas.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+impl Value for Names {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self(items(text).map(str::to_owned).collect()))
+    }
+    fn show(&self) -> String {
+        self.0.join(",")
+    }
+}
+
+impl Value for Sockets {
+    fn parse(text: &str) -> Result<Self, String> {
+        items(text).map(SocketAddr::parse).collect::<Result<_, _>>().map(Self)
+    }
+    fn show(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Value for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "true or false".to_owned())
+    }
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

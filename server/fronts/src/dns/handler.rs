@@ -116,9 +116,11 @@ impl Shared {
     }
 
     fn now(&self) -> Now {
-        let stale = self.resolver.settings.max_stale.is_some_and(|limit| {
-            self.resolver.directory.age().is_some_and(|age| age > limit)
-        });
+        let stale = self
+            .resolver
+            .settings
+            .max_stale
+            .is_some_and(|limit| self.resolver.directory.age().is_some_and(|age| age > limit));
         Now {
             since_start_us: self.started.elapsed().as_micros() as u64,
             unix_s: unix_seconds(),
@@ -221,7 +223,13 @@ impl Handler {
 
     /// Answers a packet into `out`, which is emptied first. Never longer than what the transport takes: 65,535 bytes, over UDP what the
     /// settings and the client allow.
-    pub fn handle(&mut self, packet: &[u8], source: IpAddr, transport: Transport, out: &mut Vec<u8>) -> Outcome {
+    pub fn handle(
+        &mut self,
+        packet: &[u8],
+        source: IpAddr,
+        transport: Transport,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
         out.clear();
         let source = source.to_canonical();
         let (query, refusal) = match query::parse(packet) {
@@ -296,7 +304,8 @@ impl Handler {
             template: None,
             zone: Some(zone),
         };
-        let found = |template| Reply { template: Some(template), ..negative(rcode::NO_ERROR, ZoneAt::Reverse) };
+        let found =
+            |template| Reply { template: Some(template), ..negative(rcode::NO_ERROR, ZoneAt::Reverse) };
         let reply = match &verdict {
             None => Reply::error(rcode::SERV_FAIL),
             Some(Verdict::Foreign) if query.wants_recursion() && self.shared.may_recurse(source) => {

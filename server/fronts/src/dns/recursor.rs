@@ -47,7 +47,11 @@ impl Recursor {
             return Err(wrong("recursors", String::new(), "must name at least one server"));
         }
         if let Some(server) = settings.servers.iter().find(|server| own.contains(server)) {
-            return Err(wrong("recursors", server.to_string(), "is our own address, which would ask itself for ever"));
+            return Err(wrong(
+                "recursors",
+                server.to_string(),
+                "is our own address, which would ask itself for ever",
+            ));
         }
         if settings.max_in_flight > Semaphore::MAX_PERMITS {
             let value = settings.max_in_flight.to_string();
@@ -67,7 +71,12 @@ impl Recursor {
     }
 
     /// Answers a packet that the handler said is for another server. None: it is no query after all.
-    pub(super) async fn answer(&self, packet: &[u8], source: IpAddr, transport: Transport) -> Option<Vec<u8>> {
+    pub(super) async fn answer(
+        &self,
+        packet: &[u8],
+        source: IpAddr,
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
         let Parsed::Query(query) = query::parse(packet) else { return None };
         let asked = Message::from_vec(packet).ok()?;
         let key = key(&query, &asked);
@@ -115,7 +124,8 @@ impl Recursor {
         }
         // A record in memory is some times as large as on the wire.
         let records = message.answers.len() + message.authorities.len() + message.additionals.len();
-        let bytes = key.len() + records * size_of::<Record>() * 2 + message.to_vec().map_or(0, |wire| wire.len());
+        let bytes =
+            key.len() + records * size_of::<Record>() * 2 + message.to_vec().map_or(0, |wire| wire.len());
         let kept = Kept { message: message.clone(), since: Instant::now(), ttl };
         self.kept.lock().insert(key, kept, bytes);
     }
@@ -188,10 +198,8 @@ fn halve(records: &mut Vec<Record>) -> bool {
 
 /// What an answer depends on: the question, and whether signatures and unchecked answers are wanted.
 fn key(query: &Query<'_>, asked: &Message) -> Box<[u8]> {
-    let wants = [
-        u8::from(query.edns.is_some_and(|edns| edns.dnssec_ok)),
-        u8::from(asked.metadata.checking_disabled),
-    ];
+    let wants =
+        [u8::from(query.edns.is_some_and(|edns| edns.dnssec_ok)), u8::from(asked.metadata.checking_disabled)];
     [query.key(), &wants].concat().into()
 }
 

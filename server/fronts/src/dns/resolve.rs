@@ -148,7 +148,8 @@ impl Resolver {
     ) -> Option<Template> {
         let selected = select_from(service, select)?;
         let is_answered = service.is_answered(self.settings.only_passing);
-        let answered: Vec<&Instance> = selected.into_iter().filter(|instance| is_answered(instance)).collect();
+        let answered: Vec<&Instance> =
+            selected.into_iter().filter(|instance| is_answered(instance)).collect();
         let ttl = seconds(service.ttl().unwrap_or(self.settings.ttls.service));
         let mut template = Template::new();
         match question.rtype {

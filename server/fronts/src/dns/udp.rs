@@ -68,9 +68,8 @@ pub(super) async fn serve(
         }
         for _ in 0..BATCHES {
             let mut buffers = memory.chunks_exact_mut(BUFFER_BYTES).map(IoSliceMut::new);
-            let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
-                buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut []))
-            });
+            let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
+                std::array::from_fn(|_| buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
             let received = match socket.receive(&mut buffers, &mut metas) {
                 Ok(received) => received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue 'serving,
