@@ -254,6 +254,7 @@ fn command(
             let mut command = Command::new(&programs.konsul);
             command.arg("server").arg("--data-dir").arg(data);
             command.arg("--listen").arg("127.0.0.1:0").arg("--address-file").arg(address_file);
+            command.arg("--dns-listen").arg("127.0.0.1:0");
             if let Some(seat) = seat {
                 command.env("KONSUL_CLUSTER_MEMBER_NAME", seat.name());
                 command.env("KONSUL_CLUSTER_PEER_LISTEN", seat.address().to_string());

@@ -29,6 +29,9 @@ CONFIG = """\
 listen = "127.0.0.1:{port}"
 data_dir = "{folder}/{name}/data"
 
+[dns]
+listen = "127.0.0.1:{dns_port}"
+
 [cluster]
 member_name = "{name}"
 peer_listen = "127.0.0.1:{peer_port}"
@@ -56,8 +59,8 @@ class Cluster:
         """Starts the three and waits until one of them leads. In a folder that has them already, they go on with what is there."""
         if not (self.folder / "pki").exists():
             self.make("tls", "ca", "--out", "pki")
-            places = {name: (next(self.ports), next(self.ports)) for name in FIRST}
-            self.peers = [f"127.0.0.1:{peer_port}" for _, peer_port in places.values()]
+            places = {name: self.place() for name in FIRST}
+            self.peers = [f"127.0.0.1:{peer_port}" for _, peer_port, _ in places.values()]
             for name, place in places.items():
                 self.configure(name, place, expect=len(FIRST))
         for name in FIRST:
@@ -66,14 +69,18 @@ class Cluster:
 
     def join(self, name):
         """Starts another member, which joins the cluster."""
-        self.configure(name, (next(self.ports), next(self.ports)), expect=0)
+        self.configure(name, self.place(), expect=0)
         self.start_member(name)
+
+    def place(self):
+        """Ports for clients, for the other members, and for DNS."""
+        return next(self.ports), next(self.ports), next(self.ports)
 
     def configure(self, name, place, expect):
         self.make("tls", "cert", "--member", name, "--ca", "pki/ca.pem", "--ca-key", "pki/ca-key.pem", "--out", "pki")
-        port, peer_port = place
-        config = CONFIG.format(name=name, folder=self.folder, port=port, peer_port=peer_port, expect=expect, token=self.token,
-                               join=", ".join(f'"{peer}"' for peer in self.peers))
+        port, peer_port, dns_port = place
+        config = CONFIG.format(name=name, folder=self.folder, port=port, peer_port=peer_port, dns_port=dns_port, expect=expect,
+                               token=self.token, join=", ".join(f'"{peer}"' for peer in self.peers))
         (self.folder / name).mkdir()
         (self.folder / name / "konsul.toml").write_text(config)
 
@@ -184,7 +191,7 @@ def started(description):
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--konsul", default=shutil.which("konsul"), help="the konsul to use; default: the one on the PATH")
     parser.add_argument("--dir", help="keep everything in this folder; default: a temporary one that is removed at the end")
-    parser.add_argument("--port", type=int, help="take the ports from this one on, two for each member; default: free ones")
+    parser.add_argument("--port", type=int, help="take the ports from this one on, three for each member; default: free ones")
     arguments = parser.parse_args()
     if not arguments.konsul or not os.access(arguments.konsul, os.X_OK):
         parser.error(f"no konsul at {arguments.konsul}: build it, or name it with --konsul")

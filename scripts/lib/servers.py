@@ -28,7 +28,8 @@ class Server:
         """Starts it and waits until it serves."""
         address_file = self.folder / "address"
         address_file.unlink(missing_ok=True)
-        placed = ["--config", str(self.config)] if self.config else ["--data-dir", str(self.folder / "data"), "--listen", self.listen]
+        placed = ["--config", str(self.config)] if self.config else ["--data-dir", str(self.folder / "data"), "--listen", self.listen,
+                                                                              "--dns-listen", "127.0.0.1:0"]
         command = [self.konsul, "server", *placed, "--address-file", str(address_file)]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=self.apart)

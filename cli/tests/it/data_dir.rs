@@ -43,7 +43,7 @@ fn refusal(command: &mut Command, code: i32) -> String {
 
 fn server_on(dir: &Path) -> Command {
     let mut command = konsul();
-    command.args(["server", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
+    command.args(["server", "--listen", "127.0.0.1:0", "--dns-listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
     command
 }
 

@@ -206,6 +206,8 @@ fn spawn(folder: &TempDir, data_dir: &Path, listen: &str, settings: &[(&'static 
         .arg(data_dir)
         .arg("--address-file")
         .arg(folder.path().join("address"))
+        .args(["--dns-listen", "127.0.0.1:0"])
+        .env("KONSUL_DNS_ADDRESS_FILE", folder.path().join("dns-address"))
         .envs(settings.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::null())
         .stderr(log)

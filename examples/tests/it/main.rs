@@ -20,7 +20,7 @@ impl Server {
         let data = tempfile::tempdir().unwrap();
         let address_file = data.path().join("address");
         let process = Command::new(built("konsul"))
-            .args(["server", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["server", "--listen", "127.0.0.1:0", "--dns-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path().join("data"))
             .arg("--address-file")
             .arg(&address_file)
