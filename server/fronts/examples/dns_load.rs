@@ -78,7 +78,9 @@ fn print_zone() {
     println!("$ORIGIN konsul.\n$TTL 0\n@ SOA ns1 hostmaster 1 3600 600 86400 1\n@ NS ns1\nns1 A 127.0.0.1");
     for number in 0..SERVICES {
         let address = Ipv4Addr::from(0x0a00_0000 + number);
-        println!("s{number}.service A {address}\ns{number}.service SRV 1 1 8080 i0.instance.s{number}.service");
+        println!(
+            "s{number}.service A {address}\ns{number}.service SRV 1 1 8080 i0.instance.s{number}.service"
+        );
         println!("i0.instance.s{number}.service A {address}");
     }
 }
@@ -88,10 +90,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = arguments.next().map_or(Ok(8_600), |port| port.parse())?;
     let runtimes: usize = arguments.next().map_or(Ok(2), |count| count.parse())?;
     match arguments.next().as_deref() {
-        Some("names") => return Ok(print_names()),
-        Some("zone") => return Ok(print_zone()),
-        _ => {}
+        Some("names") => print_names(),
+        Some("zone") => print_zone(),
+        _ => return serve(port, runtimes),
     }
+    Ok(())
+}
+
+fn serve(port: u16, runtimes: usize) -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings {
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
         udp_sockets: runtimes,

@@ -16,9 +16,8 @@ pub struct Count {
 }
 
 const TYPES: [&str; 9] = ["A", "AAAA", "SRV", "TXT", "PTR", "NS", "SOA", "ANY", "other"];
-const RCODES: [&str; 9] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS", "BADCOOKIE", "other",
-];
+const RCODES: [&str; 9] =
+    ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS", "BADCOOKIE", "other"];
 const TRANSPORTS: [&str; 4] = ["udp", "tcp", "tls", "https"];
 const EVENTS: [&str; 10] = [
     "dropped",
@@ -74,7 +73,9 @@ impl Counters {
             ("queries_by_transport", &TRANSPORTS[..]),
             ("events", &EVENTS[..]),
         ];
-        let labels = families.into_iter().flat_map(|(family, labels)| labels.iter().map(move |label| (family, *label)));
+        let labels = families
+            .into_iter()
+            .flat_map(|(family, labels)| labels.iter().map(move |label| (family, *label)));
         labels.zip(&self.0).map(|((family, label), value)| Count {
             family,
             label,

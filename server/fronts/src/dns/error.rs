@@ -17,7 +17,9 @@ pub enum DnsError {
         rule: &'static str,
     },
     /// There is an address for TLS or HTTPS, and no certificate.
-    #[error("dns.{setting} is set, and there is no certificate to serve it with: set one, or leave the address away")]
+    #[error(
+        "dns.{setting} is set, and there is no certificate to serve it with: set one, or leave the address away"
+    )]
     NoCertificate {
         /// The setting with the address.
         setting: &'static str,

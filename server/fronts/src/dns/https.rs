@@ -151,7 +151,8 @@ async fn read(request: Request<Incoming>, desk: &Desk) -> Result<Vec<u8>, Status
             }
             let body = Limited::new(request.into_body(), MAX_MESSAGE).collect();
             let body = tokio::time::timeout(desk.bounds.idle_timeout, body).await;
-            let body = body.map_err(|_| StatusCode::REQUEST_TIMEOUT)?.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+            let body =
+                body.map_err(|_| StatusCode::REQUEST_TIMEOUT)?.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
             Ok(body.to_bytes().into())
         }
         _ => Err(StatusCode::METHOD_NOT_ALLOWED),

@@ -80,15 +80,8 @@ pub(super) fn parse(packet: &[u8]) -> Parsed<'_> {
     if flags & flag::QR != 0 {
         return Parsed::Drop;
     }
-    let mut query = Query {
-        id: word(0),
-        flags,
-        question: &[],
-        key: [0; MAX_KEY],
-        name_len: 0,
-        rtype: 0,
-        edns: None,
-    };
+    let mut query =
+        Query { id: word(0), flags, question: &[], key: [0; MAX_KEY], name_len: 0, rtype: 0, edns: None };
     // What other operations put where the question is needs no reading to be refused.
     if flags & flag::OPCODE != 0 {
         return Parsed::Refuse(query, rcode::NOT_IMP);

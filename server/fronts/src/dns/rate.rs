@@ -52,11 +52,19 @@ impl Limiter {
         }
         let burst = u64::from(limit.burst);
         if burst == 0 || burst > rate * 60 {
-            return Err(wrong("rate_limit.burst", burst, "must be 1 or more, and no more than 60 s of answers"));
+            return Err(wrong(
+                "rate_limit.burst",
+                burst,
+                "must be 1 or more, and no more than 60 s of answers",
+            ));
         }
         if limit.ipv4_prefix > 32 || limit.ipv6_prefix > 128 {
             let longest = limit.ipv4_prefix.max(limit.ipv6_prefix);
-            return Err(wrong("rate_limit.prefix", longest.into(), "must be 0 to 32 for IPv4, 0 to 128 for IPv6"));
+            return Err(wrong(
+                "rate_limit.prefix",
+                longest.into(),
+                "must be 0 to 32 for IPv4, 0 to 128 for IPv6",
+            ));
         }
         if !(1..=1 << 24).contains(&limit.networks) {
             return Err(wrong("rate_limit.networks", limit.networks as u64, "must be 1 to 16777216"));
@@ -134,7 +142,11 @@ mod tests {
         assert_eq!(answers(&limiter, "192.0.2.255", 0), 0, "of the same /24");
         assert_eq!(answers(&limiter, "192.0.3.1", 0), 50, "of another");
         assert_eq!(answers(&limiter, "192.0.2.1", 100_000), 10, "a tenth of a second later");
-        assert_eq!(answers(&limiter, "192.0.2.1", 60_000_000), 50, "no more than a burst, however long it is silent");
+        assert_eq!(
+            answers(&limiter, "192.0.2.1", 60_000_000),
+            50,
+            "no more than a burst, however long it is silent"
+        );
         assert_eq!(answers(&limiter, "2001:db8:0:100::1", 0), 50);
         assert_eq!(answers(&limiter, "2001:db8:0:1ff::1", 0), 0, "of the same /56");
         assert_eq!(answers(&limiter, "2001:db8:0:200::1", 0), 50, "of another");

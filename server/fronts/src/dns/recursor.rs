@@ -14,9 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::cache::Cache;
 use super::counters::Event;
 use super::error::DnsError;
-use super::handler::{Shared, Transport};
+use super::handler::Transport;
 use super::query::{self, Parsed, Query};
 use super::settings::Recursion;
+use super::shared::{Shared, opt_length};
 use super::wire::MAX_MESSAGE;
 
 /// What we take of others over UDP.
@@ -47,7 +48,11 @@ impl Recursor {
             return Err(wrong("recursors", String::new(), "must name at least one server"));
         }
         if let Some(server) = settings.servers.iter().find(|server| own.contains(server)) {
-            return Err(wrong("recursors", server.to_string(), "is our own address, which would ask itself for ever"));
+            return Err(wrong(
+                "recursors",
+                server.to_string(),
+                "is our own address, which would ask itself for ever",
+            ));
         }
         if settings.max_in_flight > Semaphore::MAX_PERMITS {
             let value = settings.max_in_flight.to_string();
@@ -67,7 +72,12 @@ impl Recursor {
     }
 
     /// Answers a packet that the handler said is for another server. None: it is no query after all.
-    pub(super) async fn answer(&self, packet: &[u8], source: IpAddr, transport: Transport) -> Option<Vec<u8>> {
+    pub(super) async fn answer(
+        &self,
+        packet: &[u8],
+        source: IpAddr,
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
         let Parsed::Query(query) = query::parse(packet) else { return None };
         let asked = Message::from_vec(packet).ok()?;
         let key = key(&query, &asked);
@@ -115,7 +125,8 @@ impl Recursor {
         }
         // A record in memory is some times as large as on the wire.
         let records = message.answers.len() + message.authorities.len() + message.additionals.len();
-        let bytes = key.len() + records * size_of::<Record>() * 2 + message.to_vec().map_or(0, |wire| wire.len());
+        let bytes =
+            key.len() + records * size_of::<Record>() * 2 + message.to_vec().map_or(0, |wire| wire.len());
         let kept = Kept { message: message.clone(), since: Instant::now(), ttl };
         self.kept.lock().insert(key, kept, bytes);
     }
@@ -158,7 +169,7 @@ impl Recursor {
             let same = message.answers.iter_mut().filter(|record| record.name == question.name);
             same.for_each(|record| record.name.clone_from(&question.name));
         }
-        let room = self.shared.limit(query, transport) - super::handler::opt_length(query, transport);
+        let room = self.shared.limit(query, transport) - opt_length(query, transport);
         let mut wire = message.to_vec().ok()?;
         while wire.len() > room {
             // Half at a time: an answer of 64 KiB is cut in a dozen steps.
@@ -188,10 +199,8 @@ fn halve(records: &mut Vec<Record>) -> bool {
 
 /// What an answer depends on: the question, and whether signatures and unchecked answers are wanted.
 fn key(query: &Query<'_>, asked: &Message) -> Box<[u8]> {
-    let wants = [
-        u8::from(query.edns.is_some_and(|edns| edns.dnssec_ok)),
-        u8::from(asked.metadata.checking_disabled),
-    ];
+    let wants =
+        [u8::from(query.edns.is_some_and(|edns| edns.dnssec_ok)), u8::from(asked.metadata.checking_disabled)];
     [query.key(), &wants].concat().into()
 }
 

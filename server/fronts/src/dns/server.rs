@@ -17,9 +17,10 @@ use tokio_util::task::TaskTracker;
 use super::counters::Counters;
 use super::directory::Directory;
 use super::error::DnsError;
-use super::handler::{Handler, Shared, Transport};
+use super::handler::{Handler, Transport};
 use super::recursor::Recursor;
 use super::settings::Settings;
+use super::shared::Shared;
 use super::stream::{self, Desk};
 use super::{https, udp};
 use crate::listener::pause_after;
@@ -49,7 +50,9 @@ impl DnsServer {
     /// # Errors
     /// Those of [`DnsError`].
     pub fn bind(settings: Settings, directory: Arc<dyn Directory>) -> Result<Self, DnsError> {
-        for (setting, addresses) in [("tls_listen", &settings.tls_listen), ("https_listen", &settings.https_listen)] {
+        for (setting, addresses) in
+            [("tls_listen", &settings.tls_listen), ("https_listen", &settings.https_listen)]
+        {
             if !addresses.is_empty() && settings.tls.is_none() {
                 return Err(DnsError::NoCertificate { setting });
             }
@@ -67,7 +70,8 @@ impl DnsServer {
             let bind = |&address| bind_tcp(address).map_err(|source| bind_error(address, protocol, source));
             addresses.iter().map(bind).collect()
         };
-        let (tls, https) = (bind_all(&settings.tls_listen, "TLS")?, bind_all(&settings.https_listen, "HTTPS")?);
+        let (tls, https) =
+            (bind_all(&settings.tls_listen, "TLS")?, bind_all(&settings.https_listen, "HTTPS")?);
         let shared = Arc::new(Shared::new(settings, directory)?);
         let recursor = Recursor::new(&shared, &listen)?;
         Ok(Self { udp, tcp, tls, https, listen, shared, recursor, runtimes: Vec::new() })
@@ -113,9 +117,13 @@ impl DnsServer {
             recursor: self.recursor.clone(),
             bounds,
         };
-        let crew = Crew { tasks: TaskTracker::new(), cut: CancellationToken::new(), stop, runtimes: self.runtimes };
+        let crew =
+            Crew { tasks: TaskTracker::new(), cut: CancellationToken::new(), stop, runtimes: self.runtimes };
         for (turn, socket) in self.udp.into_iter().enumerate() {
-            crew.spawn(turn, udp::serve(socket, self.shared.clone(), self.recursor.clone(), crew.stop.clone()));
+            crew.spawn(
+                turn,
+                udp::serve(socket, self.shared.clone(), self.recursor.clone(), crew.stop.clone()),
+            );
         }
         let tls = self.shared.resolver.settings.tls.as_deref();
         let over_tls = tls.map(|tls| with_alpn(tls, &[b"dot"]));

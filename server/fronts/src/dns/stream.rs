@@ -47,7 +47,8 @@ impl Desk {
             (Outcome::Silent, _) => Answer::Silent,
             (Outcome::Answered, _) => Answer::Ready(out),
             (Outcome::Forward, recursor) => {
-                let place = recursor.as_ref().and_then(|recursor| Some((recursor.clone(), recursor.place()?)));
+                let place =
+                    recursor.as_ref().and_then(|recursor| Some((recursor.clone(), recursor.place()?)));
                 if let Some((recursor, place)) = place {
                     return Answer::Later(recursor, place);
                 }

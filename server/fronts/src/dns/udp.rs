@@ -10,8 +10,9 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handler::{Handler, Outcome, Shared, Transport};
+use super::handler::{Handler, Outcome, Transport};
 use super::recursor::Recursor;
+use super::shared::Shared;
 
 /// Room for one receive: the kernel may join datagrams of one sender (UDP_GRO). Pages of it that nobody writes to are none.
 const BUFFER_BYTES: usize = 1 << 16;
@@ -68,9 +69,8 @@ pub(super) async fn serve(
         }
         for _ in 0..BATCHES {
             let mut buffers = memory.chunks_exact_mut(BUFFER_BYTES).map(IoSliceMut::new);
-            let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
-                buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut []))
-            });
+            let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
+                std::array::from_fn(|_| buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
             let received = match socket.receive(&mut buffers, &mut metas) {
                 Ok(received) => received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue 'serving,

@@ -36,7 +36,13 @@ impl Fake {
         self.services.lock().unwrap().remove(&(namespace.into(), name.into()));
     }
 
-    pub(crate) fn put_node(&self, namespace: &str, name: &str, addresses: &[&str], metadata: &[(&str, &str)]) {
+    pub(crate) fn put_node(
+        &self,
+        namespace: &str,
+        name: &str,
+        addresses: &[&str],
+        metadata: &[(&str, &str)],
+    ) {
         let addresses = addresses.iter().map(|at| Address::from(*at)).collect();
         let node = Node { addresses, metadata: owned(metadata) };
         self.nodes.lock().unwrap().insert((namespace.into(), name.into()), Arc::new(node));
@@ -54,7 +60,8 @@ impl Directory for Fake {
 
     fn has_namespace(&self, namespace: &str) -> bool {
         let (services, nodes) = (self.services.lock().unwrap(), self.nodes.lock().unwrap());
-        let all: HashSet<&str> = services.keys().chain(nodes.keys()).map(|(space, _)| space.as_str()).collect();
+        let all: HashSet<&str> =
+            services.keys().chain(nodes.keys()).map(|(space, _)| space.as_str()).collect();
         all.contains(namespace)
     }
 
@@ -334,8 +341,11 @@ pub(crate) fn show(message: &Message) -> String {
             lines[0] += flag;
         }
     }
-    let sections =
-        [("answer", &message.answers), ("authority", &message.authorities), ("additional", &message.additionals)];
+    let sections = [
+        ("answer", &message.answers),
+        ("authority", &message.authorities),
+        ("additional", &message.additionals),
+    ];
     for (section, records) in sections {
         let mut shown: Vec<String> = records
             .iter()

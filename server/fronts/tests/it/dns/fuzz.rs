@@ -85,7 +85,8 @@ fn no_packet_does_harm() {
     let seed = from_environment("KONSUL_DNS_FUZZ_SEED", rand::random());
     println!("seed {seed}, {count} packets");
     let mut dice = StdRng::seed_from_u64(seed);
-    let settings = Settings { recursion: Some(Recursion::to(vec![([192, 0, 2, 53], 53).into()])), ..settings() };
+    let settings =
+        Settings { recursion: Some(Recursion::to(vec![([192, 0, 2, 53], 53).into()])), ..settings() };
     let mut handler = Handler::new(settings, Arc::new(catalog())).unwrap();
     let source: IpAddr = "127.0.0.1".parse().unwrap();
     let (seeds, mut out) = (seeds(), Vec::new());
@@ -122,7 +123,12 @@ fn no_name_is_followed_for_ever() {
     let mut handler = Handler::new(settings(), Arc::new(catalog())).unwrap();
     let source: IpAddr = "127.0.0.1".parse().unwrap();
     let header = b"\xab\xcd\0\0\0\x01\xff\xff\0\0\0\0";
-    let long: Vec<u8> = header.iter().copied().chain(b"\x3f".iter().chain(&[b'a'; 63]).copied().cycle()).take(65_535).collect();
+    let long: Vec<u8> = header
+        .iter()
+        .copied()
+        .chain(b"\x3f".iter().chain(&[b'a'; 63]).copied().cycle())
+        .take(65_535)
+        .collect();
     let pointers: Vec<u8> = header
         .iter()
         .copied()

@@ -27,7 +27,11 @@ async fn what_does_not_fit_is_cut_by_whole_records() {
         let answer = Message::from_vec(&wire).unwrap();
         assert!(answer.metadata.truncation, "{asked}");
         assert!(wire.len() <= most, "{asked}: {} bytes", wire.len());
-        assert!(wire.len() + record > most, "{asked}: {} bytes, although one more record would fit", wire.len());
+        assert!(
+            wire.len() + record > most,
+            "{asked}: {} bytes, although one more record would fit",
+            wire.len()
+        );
         assert!(answer.answers.len() < 200);
     }
     for kind in ["A", "SRV"] {
@@ -84,7 +88,9 @@ async fn no_more_records_than_set_go_over_udp() {
 async fn nobody_gets_more_over_udp_whatever_he_says_he_takes() {
     let server = Running::start(settings());
     for kind in ["A", "AAAA", "SRV", "TXT", "ANY"] {
-        let wire = server.ask_udp(&question(&format!("big.service.konsul. {kind} edns=65535")).to_vec().unwrap()).await;
+        let wire = server
+            .ask_udp(&question(&format!("big.service.konsul. {kind} edns=65535")).to_vec().unwrap())
+            .await;
         assert!(wire.len() <= 1_232, "{kind}");
         assert!(kind != "ANY" || wire.len() < 100, "ANY is minimal");
     }
@@ -141,7 +147,8 @@ fn a_network_gets_so_many_answers() {
     let asked = question("kept.service.konsul. A");
     let mut ask = |source: &str, transport| {
         let answers: Vec<_> = (0..25).filter_map(|_| asker.ask(&asked, source, transport)).collect();
-        let truncated = answers.iter().filter(|answer| answer.metadata.truncation && answer.answers.is_empty());
+        let truncated =
+            answers.iter().filter(|answer| answer.metadata.truncation && answer.answers.is_empty());
         (answers.len() - truncated.clone().count(), truncated.count())
     };
     assert_eq!(ask("192.0.2.1", Transport::Udp), (5, 10));
@@ -170,7 +177,8 @@ fn errors_are_limited_as_answers_are() {
 #[test]
 fn a_cookie_proves_an_address() {
     let mut asker = Asker::new(limited());
-    let first = asker.ask(&with_cookie("kept.service.konsul. A", b"clientid"), "192.0.2.1", Transport::Udp).unwrap();
+    let first =
+        asker.ask(&with_cookie("kept.service.konsul. A", b"clientid"), "192.0.2.1", Transport::Udp).unwrap();
     let cookie = cookie_of(&first);
     assert_eq!((cookie.len(), &cookie[..8]), (24, &b"clientid"[..]));
     for _ in 0..25 {
@@ -211,7 +219,12 @@ fn encrypted_answers_are_padded() {
     ] {
         let answer = asker.ask(asked, "127.0.0.1", transport).unwrap();
         assert_eq!(answer.answers.len(), 3);
-        assert_eq!(asker.out.len() % 468 == 0, is_padded, "{transport:?}: {} bytes", asker.out.len());
+        assert_eq!(
+            asker.out.len().is_multiple_of(468),
+            is_padded,
+            "{transport:?}: {} bytes",
+            asker.out.len()
+        );
     }
 }
 

@@ -33,27 +33,79 @@ async fn are_answered_with_what_is_wrong() {
         ("RFC 1035 §4.1.2: no type", packet(0, [1, 0, 0, 0], &QUESTION[..21]), "FORMERR"),
         ("RFC 1035 §4.1.2: half a class", packet(0, [1, 0, 0, 0], &QUESTION[..24]), "FORMERR"),
         ("RFC 1035 §3.1: a name without end", packet(0, [1, 0, 0, 0], b"\x04kept"), "FORMERR"),
-        ("RFC 1035 §2.3.4: a name of 256 bytes", packet(0, [1, 0, 0, 0], &[&long_name[..], b"\0\0\x01\0\x01"].concat()), "FORMERR"),
-        ("RFC 1035 §2.3.4: a label of 64 bytes", packet(0, [1, 0, 0, 0], &[&[64; 65][..], b"\0\0\x01\0\x01"].concat()), "FORMERR"),
-        ("RFC 1035 §4.1.4: a name that points to itself", packet(0, [1, 0, 0, 0], b"\xc0\x0c\0\x01\0\x01"), "FORMERR"),
-        ("RFC 1035 §4.1.4: a name that points ahead", packet(0, [1, 0, 0, 0], b"\xc0\x20\0\x01\0\x01"), "FORMERR"),
-        ("RFC 1035 §4.1.4: a record that points to itself", packet(0, [1, 1, 0, 0], &with(b"\xc0\x1d\0\x01\0\x01\0\0\0\0\0\x04\x0a\0\0\x01")), "FORMERR"),
+        (
+            "RFC 1035 §2.3.4: a name of 256 bytes",
+            packet(0, [1, 0, 0, 0], &[&long_name[..], b"\0\0\x01\0\x01"].concat()),
+            "FORMERR",
+        ),
+        (
+            "RFC 1035 §2.3.4: a label of 64 bytes",
+            packet(0, [1, 0, 0, 0], &[&[64; 65][..], b"\0\0\x01\0\x01"].concat()),
+            "FORMERR",
+        ),
+        (
+            "RFC 1035 §4.1.4: a name that points to itself",
+            packet(0, [1, 0, 0, 0], b"\xc0\x0c\0\x01\0\x01"),
+            "FORMERR",
+        ),
+        (
+            "RFC 1035 §4.1.4: a name that points ahead",
+            packet(0, [1, 0, 0, 0], b"\xc0\x20\0\x01\0\x01"),
+            "FORMERR",
+        ),
+        (
+            "RFC 1035 §4.1.4: a record that points to itself",
+            packet(0, [1, 1, 0, 0], &with(b"\xc0\x1d\0\x01\0\x01\0\0\0\0\0\x04\x0a\0\0\x01")),
+            "FORMERR",
+        ),
         ("RFC 6895 §2.2: STATUS", packet(0x1000, [1, 0, 0, 0], QUESTION), "NOTIMP"),
         ("RFC 1996: NOTIFY", packet(0x2000, [1, 0, 0, 0], QUESTION), "NOTIMP"),
         ("RFC 2136: UPDATE", packet(0x2800, [1, 0, 1, 0], &with(record)), "NOTIMP"),
         ("RFC 8490: DSO", packet(0x3000, [0, 0, 0, 0], &[]), "NOTIMP"),
         ("RFC 6891 §6.1.1: two OPT records", packet(0, [1, 0, 0, 2], &with(&[OPT, OPT].concat())), "FORMERR"),
-        ("RFC 6891 §6.1.2: an OPT record of a name", packet(0, [1, 0, 0, 1], &with(b"\x01a\0\x29\x04\xd0\0\0\0\0\0\0")), "FORMERR"),
-        ("RFC 6891 §6.1.2: options longer than their record", packet(0, [1, 0, 0, 1], &with(&opt(b"\0\x0a\0\x20"))), "FORMERR"),
-        ("RFC 7873 §5.2.2: a cookie of 7 bytes", packet(0, [1, 0, 0, 1], &with(&opt(b"\0\x0a\0\x07abcdefg"))), "FORMERR"),
-        ("RFC 7873 §5.2.2: a cookie of 12 bytes", packet(0, [1, 0, 0, 1], &with(&opt(b"\0\x0a\0\x0cabcdefghijkl"))), "FORMERR"),
-        ("RFC 7873 §5.2.2: a cookie of 41 bytes", packet(0, [1, 0, 0, 1], &with(&opt(&[b"\0\x0a\0\x29", &[1; 41][..]].concat()))), "FORMERR"),
+        (
+            "RFC 6891 §6.1.2: an OPT record of a name",
+            packet(0, [1, 0, 0, 1], &with(b"\x01a\0\x29\x04\xd0\0\0\0\0\0\0")),
+            "FORMERR",
+        ),
+        (
+            "RFC 6891 §6.1.2: options longer than their record",
+            packet(0, [1, 0, 0, 1], &with(&opt(b"\0\x0a\0\x20"))),
+            "FORMERR",
+        ),
+        (
+            "RFC 7873 §5.2.2: a cookie of 7 bytes",
+            packet(0, [1, 0, 0, 1], &with(&opt(b"\0\x0a\0\x07abcdefg"))),
+            "FORMERR",
+        ),
+        (
+            "RFC 7873 §5.2.2: a cookie of 12 bytes",
+            packet(0, [1, 0, 0, 1], &with(&opt(b"\0\x0a\0\x0cabcdefghijkl"))),
+            "FORMERR",
+        ),
+        (
+            "RFC 7873 §5.2.2: a cookie of 41 bytes",
+            packet(0, [1, 0, 0, 1], &with(&opt(&[b"\0\x0a\0\x29", &[1; 41][..]].concat()))),
+            "FORMERR",
+        ),
         ("RFC 8945 §5.2: a key that we don't have", packet(0, [1, 0, 0, 1], &with(tsig)), "NOTAUTH"),
         ("RFC 6895 §3.1: OPT as a type", packet(0, [1, 0, 0, 0], b"\x06konsul\0\0\x29\0\x01"), "FORMERR"),
         ("RFC 1035 §3.2.3: MAILA", packet(0, [1, 0, 0, 0], b"\x06konsul\0\0\xfe\0\x01"), "NOTIMP"),
-        ("an answer nobody needs to ask along", packet(0, [1, 1, 0, 0], &with(record)), "NOERROR aa\nanswer kept.service.konsul. 30 A 192.0.2.50"),
-        ("the same and OPT", packet(0, [1, 0, 1, 1], &with(&[&record[..], OPT].concat())), "NOERROR aa\nanswer kept.service.konsul. 30 A 192.0.2.50\nopt version=0 size=1232"),
-        ("options that we don't know", packet(0, [1, 0, 0, 1], &with(&opt(b"\xff\xff\0\x02ab\0\x03\0\0"))), "NOERROR aa\nanswer kept.service.konsul. 30 A 192.0.2.50\nopt version=0 size=1232"),
+        (
+            "an answer nobody needs to ask along",
+            packet(0, [1, 1, 0, 0], &with(record)),
+            "NOERROR aa\nanswer kept.service.konsul. 30 A 192.0.2.50",
+        ),
+        (
+            "the same and OPT",
+            packet(0, [1, 0, 1, 1], &with(&[&record[..], OPT].concat())),
+            "NOERROR aa\nanswer kept.service.konsul. 30 A 192.0.2.50\nopt version=0 size=1232",
+        ),
+        (
+            "options that we don't know",
+            packet(0, [1, 0, 0, 1], &with(&opt(b"\xff\xff\0\x02ab\0\x03\0\0"))),
+            "NOERROR aa\nanswer kept.service.konsul. 30 A 192.0.2.50\nopt version=0 size=1232",
+        ),
     ];
     for (rule, packet, wanted) in rows {
         for by_tcp in [false, true] {
@@ -61,7 +113,11 @@ async fn are_answered_with_what_is_wrong() {
             assert_eq!(wire[..2], [0xab, 0xcd], "{rule}");
             assert_eq!(wire[2] & 0xf8, 0x80 | packet[2] & 0x78, "{rule}: an answer to the operation");
             let text = shown(&wire);
-            let text = if wanted.contains("opt ") { text } else { text.lines().filter(|line| !line.starts_with("opt ")).collect::<Vec<_>>().join("\n") };
+            let text = if wanted.contains("opt ") {
+                text
+            } else {
+                text.lines().filter(|line| !line.starts_with("opt ")).collect::<Vec<_>>().join("\n")
+            };
             assert_eq!(&text, wanted, "{rule}");
         }
     }

@@ -145,8 +145,15 @@ async fn names_of_others_are_asked_of_others_and_kept() {
     server.ask("www.example. AAAA rd").await;
     assert_eq!(upstream.asked(), 3, "other questions are others");
     // Ours are ours, and say that others may be asked.
-    assert_eq!(show(&server.ask("kept.service.konsul. A rd").await), "NOERROR aa rd ra\nanswer kept.service.konsul. 30 A 192.0.2.50");
-    assert_eq!(show(&server.ask("www.example. A").await), "REFUSED ra", "RFC 1034 §4.3.1: who does not want it");
+    assert_eq!(
+        show(&server.ask("kept.service.konsul. A rd").await),
+        "NOERROR aa rd ra\nanswer kept.service.konsul. 30 A 192.0.2.50"
+    );
+    assert_eq!(
+        show(&server.ask("www.example. A").await),
+        "REFUSED ra",
+        "RFC 1034 §4.3.1: who does not want it"
+    );
     server.stop().await;
 }
 

@@ -20,8 +20,14 @@ async fn what_cannot_be_kept_is_refused() {
     let zone = |zone| Settings { zone, ..settings() };
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let rows = [
-        (zone(Zone { domain: "a..b".into(), ..Zone::default() }), "dns.domain = \"a..b\": must be a DNS name of up to 126 bytes"),
-        (zone(Zone { domain: ".".into(), ..Zone::default() }), "dns.domain = \".\": must be a DNS name of up to 126 bytes"),
+        (
+            zone(Zone { domain: "a..b".into(), ..Zone::default() }),
+            "dns.domain = \"a..b\": must be a DNS name of up to 126 bytes",
+        ),
+        (
+            zone(Zone { domain: ".".into(), ..Zone::default() }),
+            "dns.domain = \".\": must be a DNS name of up to 126 bytes",
+        ),
         (
             zone(Zone { datacenter: "service".into(), ..Zone::default() }),
             "dns.datacenter = \"service\": must be a DNS label, and none of service, node, addr, ns, ns1",
@@ -61,7 +67,12 @@ async fn an_address_that_is_taken_is_refused() {
 
 #[tokio::test]
 async fn other_domains_mean_the_same() {
-    let zone = Zone { domain: "Example.org".into(), alternatives: vec!["konsul.".into()], datacenter: "EU".into(), ..Zone::default() };
+    let zone = Zone {
+        domain: "Example.org".into(),
+        alternatives: vec!["konsul.".into()],
+        datacenter: "EU".into(),
+        ..Zone::default()
+    };
     let server = Running::start(Settings { zone, ..settings() });
     for domain in ["example.org.", "eu.example.org.", "konsul.", "eu.konsul."] {
         let answer = server.ask(&format!("kept.service.{domain} SRV")).await;

@@ -34,7 +34,8 @@ async fn equal_instances_come_first_in_turn() {
 async fn instances_with_more_weight_come_first_more_often() {
     let fake = Fake::default();
     let weighing = |weight, instance| Instance { weight, ..instance };
-    let instances = vec![weighing(90, instance("a", "192.0.2.1", 1)), weighing(10, instance("b", "192.0.2.2", 1))];
+    let instances =
+        vec![weighing(90, instance("a", "192.0.2.1", 1)), weighing(10, instance("b", "192.0.2.2", 1))];
     fake.put("default", "web", Service::new(instances, None, 0));
     let server = Running::with(settings(), fake);
     for (kind, heavy) in [("A", "192.0.2.1"), ("SRV", "1 90 1 a.instance.web.service.konsul.")] {
@@ -76,7 +77,9 @@ async fn a_change_is_seen_with_the_next_answer() {
 #[tokio::test]
 async fn what_is_asked_again_is_not_made_again() {
     let server = Running::start(Settings { udp_sockets: 1, ..settings() });
-    for name in ["kept.service.konsul. A", "KEPT.service.konsul. A", "n1.node.konsul. A", "kept.service.konsul. MX"] {
+    for name in
+        ["kept.service.konsul. A", "KEPT.service.konsul. A", "n1.node.konsul. A", "kept.service.konsul. MX"]
+    {
         for _ in 0..10 {
             server.ask(name).await;
         }
