@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use konsul_fronts::{Listener, Port, Probe, pages};
+use konsul_fronts::{Listener, Port, Probe, discovery, pages};
 use konsul_raft::{Node, PeerSettings, Recovery, Role, TlsFiles};
 use konsul_service::duties::Duties;
 use konsul_service::{About, Door, Parts, Readers};
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Failure;
 use crate::backup::{BackupStats, Schedule};
 use crate::config::{ClusterSettings, MemberKind, Settings};
-use crate::dns::Dns;
+use crate::dns::{Dns, Names};
 use crate::signals::Signals;
 use crate::telemetry::{Metrics, Sources};
 
@@ -98,7 +98,8 @@ impl Server {
         let readers = Readers::new(state.clone(), settings.limits.clone())?;
         sink.hand_to(readers.clone());
         node.answer_with(readers.clone());
-        let dns = Dns::start(&settings.dns, readers.clone(), node.clone(), runtimes.to_vec())?;
+        let names = Arc::new(Names::new(readers.clone(), node.clone()));
+        let dns = Dns::start(&settings.dns, names.clone(), runtimes.to_vec())?;
         let backup_stats = Arc::new(BackupStats::default());
         let sources = Sources {
             dns: dns.as_ref().map(|dns| dns.counters.clone()),
@@ -124,7 +125,7 @@ impl Server {
             Door::new(parts).await.map_err(|e| Failure::Setup(format!("reflection: {e}")))?;
         let watchdog =
             Arc::new(Watchdog { metrics, propose: node.clone(), stopping: AtomicBool::new(false) });
-        let port = Port::new(door, pages::router(watchdog.clone()));
+        let port = Port::new(door, pages::router(watchdog.clone()).merge(discovery::router(names)));
         let duties = Duties::start(state.clone(), node.clone(), &readers, &settings.limits, compacted);
         let stop_backups = CancellationToken::new();
         let backups = settings.backup.folder.clone().map(|folder| {

@@ -90,10 +90,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = arguments.next().map_or(Ok(8_600), |port| port.parse())?;
     let runtimes: usize = arguments.next().map_or(Ok(2), |count| count.parse())?;
     match arguments.next().as_deref() {
-        Some("names") => return Ok(print_names()),
-        Some("zone") => return Ok(print_zone()),
-        _ => {}
+        Some("names") => print_names(),
+        Some("zone") => print_zone(),
+        _ => return serve(port, runtimes),
     }
+    Ok(())
+}
+
+fn serve(port: u16, runtimes: usize) -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings {
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
         udp_sockets: runtimes,

@@ -7,9 +7,11 @@
 //! - [`port`]: what is spoken on the one port: gRPC goes to the Door, the rest to the pages.
 //! - [`dns`]: the catalog by DNS, on a port of its own.
 //! - [`pages`]: `/metrics`, `/health/live`, `/health/ready`.
+//! - [`discovery`]: the catalog for Prometheus, `/discovery/prometheus`.
 
 mod connection;
 
+pub mod discovery;
 pub mod dns;
 pub mod listener;
 pub mod pages;

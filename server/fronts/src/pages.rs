@@ -48,5 +48,8 @@ async fn ready(State(probe): State<Arc<dyn Probe>>) -> Response {
 }
 
 async fn nothing() -> (StatusCode, &'static str) {
-    (StatusCode::NOT_FOUND, "there is no such page; see /metrics, /health/live and /health/ready\n")
+    (
+        StatusCode::NOT_FOUND,
+        "there is no such page; see /metrics, /health/live, /health/ready and /discovery/prometheus\n",
+    )
 }

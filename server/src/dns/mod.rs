@@ -8,8 +8,6 @@ use std::sync::Arc;
 
 use konsul_fronts::dns::settings::{Bounds, RateLimit, Recursion, Settings, Ttls, Zone};
 use konsul_fronts::dns::{Counters, DnsServer};
-use konsul_service::Readers;
-use konsul_state::propose::Propose;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::names::Names;
+pub(crate) use self::names::Names;
 use crate::Failure;
 use crate::boot::write_whole;
 use crate::config::DnsSettings;
@@ -34,12 +32,10 @@ impl Dns {
     /// Binds and serves, if an address is set.
     pub(crate) fn start(
         settings: &DnsSettings,
-        readers: Arc<Readers>,
-        propose: Arc<dyn Propose>,
+        names: Arc<Names>,
         runtimes: Vec<Handle>,
     ) -> Result<Option<Self>, Failure> {
         let Some(front) = front(settings)? else { return Ok(None) };
-        let names = Arc::new(Names::new(readers, propose));
         let server = DnsServer::bind(front, names)?.on(runtimes);
         let counters = server.counters();
         let mut bound = String::new();

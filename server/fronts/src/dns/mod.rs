@@ -4,8 +4,8 @@
 //! - [`directory`]: what is answered from; somebody else implements it.
 //! - [`settings`], `error`: what the front is told, and why it can't start.
 //! - [`handler`]: from a packet to its answer, without a socket. In its order: `query` (what is asked), `cookies` and `rate` (of whom), `names`
-//!   (what the name stands for), `resolve` (its records), `template` and `order` (encoded, kept, and each time in another order),
-//!   `cache`.
+//!   (what the name stands for), `resolve` and `records` (what is answered), `template` and `order` (encoded, kept, and each time in another order),
+//!   `cache`. `shared` is what all handlers have in common.
 //! - `udp`, `stream`, `https`: how packets come and go. `recursor`: names that are not ours.
 //! - [`server`]: binds, runs and ends all of it.
 //! - [`counters`]: what is counted. `wire`: the numbers of the protocol.
@@ -27,8 +27,10 @@ mod names;
 mod order;
 mod query;
 mod rate;
+mod records;
 mod recursor;
 mod resolve;
+mod shared;
 mod stream;
 mod template;
 mod udp;

@@ -14,9 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::cache::Cache;
 use super::counters::Event;
 use super::error::DnsError;
-use super::handler::{Shared, Transport};
+use super::handler::Transport;
 use super::query::{self, Parsed, Query};
 use super::settings::Recursion;
+use super::shared::{Shared, opt_length};
 use super::wire::MAX_MESSAGE;
 
 /// What we take of others over UDP.
@@ -168,7 +169,7 @@ impl Recursor {
             let same = message.answers.iter_mut().filter(|record| record.name == question.name);
             same.for_each(|record| record.name.clone_from(&question.name));
         }
-        let room = self.shared.limit(query, transport) - super::handler::opt_length(query, transport);
+        let room = self.shared.limit(query, transport) - opt_length(query, transport);
         let mut wire = message.to_vec().ok()?;
         while wire.len() > room {
             // Half at a time: an answer of 64 KiB is cut in a dozen steps.

@@ -10,8 +10,9 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handler::{Handler, Outcome, Shared, Transport};
+use super::handler::{Handler, Outcome, Transport};
 use super::recursor::Recursor;
+use super::shared::Shared;
 
 /// Room for one receive: the kernel may join datagrams of one sender (UDP_GRO). Pages of it that nobody writes to are none.
 const BUFFER_BYTES: usize = 1 << 16;

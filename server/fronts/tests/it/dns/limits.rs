@@ -219,7 +219,12 @@ fn encrypted_answers_are_padded() {
     ] {
         let answer = asker.ask(asked, "127.0.0.1", transport).unwrap();
         assert_eq!(answer.answers.len(), 3);
-        assert_eq!(asker.out.len() % 468 == 0, is_padded, "{transport:?}: {} bytes", asker.out.len());
+        assert_eq!(
+            asker.out.len().is_multiple_of(468),
+            is_padded,
+            "{transport:?}: {} bytes",
+            asker.out.len()
+        );
     }
 }
 
