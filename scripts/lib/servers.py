@@ -20,6 +20,7 @@ class Server:
         self.konsul = konsul
         self.folder = Path(folder)
         self.listen = listen
+        self.dns_listen = "127.0.0.1:0"
         self.config = config
         self.apart = apart
         self.process = None
@@ -29,10 +30,12 @@ class Server:
         address_file = self.folder / "address"
         address_file.unlink(missing_ok=True)
         placed = ["--config", str(self.config)] if self.config else ["--data-dir", str(self.folder / "data"), "--listen", self.listen,
-                                                                              "--dns-listen", "127.0.0.1:0"]
+                                                                              "--dns-listen", self.dns_listen]
         command = [self.konsul, "server", *placed, "--address-file", str(address_file)]
+        env = {**os.environ, "KONSUL_DNS_ADDRESS_FILE": str(self.folder / "dns-address")}
         with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=self.apart)
+            self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            start_new_session=self.apart)
         deadline = time.monotonic() + limit_s
         while not (address_file.exists() and address_file.read_text().strip()):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -40,6 +43,21 @@ class Server:
                 raise AssertionError(f"the server did not start:\n{self.log()}")
             time.sleep(0.01)
         self.listen = address_file.read_text().strip()
+        # The same port after a restart, for whoever asks it.
+        self.dns_listen = self.dns
+
+    @property
+    def dns(self):
+        """Where it answers DNS."""
+        return (self.folder / "dns-address").read_text().split()[1]
+
+    def run(self, *arguments, text=None, limit_s=20):
+        """Runs a client command, which must succeed, and tells what it printed."""
+        done = subprocess.run([self.konsul, *arguments], env=self.environment(), input=text, capture_output=True, text=True,
+                              timeout=limit_s, check=False)
+        if done.returncode != 0:
+            raise AssertionError(f"konsul {' '.join(arguments)} failed with {done.returncode}: {done.stderr}{done.stdout}")
+        return done.stdout
 
     @property
     def address(self):

@@ -12,8 +12,9 @@ use std::time::Instant;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use konsul_proto::v1::{
-    WatchRequest, admin_server::AdminServer, catalog_server::CatalogServer, election_server::ElectionServer,
-    health_server::HealthServer, kv_server::KvServer, lease_server::LeaseServer, lock_server::LockServer,
+    CatalogWatchRequest, HealthWatchRequest, WatchRequest, admin_server::AdminServer,
+    catalog_server::CatalogServer, election_server::ElectionServer, health_server::HealthServer,
+    kv_server::KvServer, lease_server::LeaseServer, lock_server::LockServer,
 };
 use konsul_state::State;
 use konsul_state::propose::Propose;
@@ -39,7 +40,7 @@ use crate::limits::Limits;
 use crate::lock::{ElectionService, LockService};
 use crate::observe::{CallObserver, Method, method};
 use crate::readers::Readers;
-use crate::watch::{EncodedMessage, EncodedStream, WatchCodec};
+use crate::watch::{EncodedMessage, EncodedStream, WatchCodec, WatchQuery, Watches};
 
 /// Compressions that are accepted, and used for answers to callers that accept them.
 const ENCODINGS: [CompressionEncoding; 2] = [CompressionEncoding::Gzip, CompressionEncoding::Zstd];
@@ -77,7 +78,7 @@ pub struct Door {
 /// The services, and what is common to their calls.
 struct Rooms {
     kv: KvServer<KvService>,
-    watch: KvService,
+    watches: Watches,
     lease: LeaseServer<LeaseService>,
     lock: LockServer<LockService>,
     catalog: CatalogServer<CatalogService>,
@@ -98,8 +99,9 @@ impl Door {
         let Parts { state, propose, readers, limits, about, compacted, observer } = parts;
         let request_bytes = limits.request_bytes();
         let core = Arc::new(Core::new(state, propose, readers, limits, compacted));
-        let watch = KvService::new(Arc::clone(&core));
-        let mut kv = KvServer::new(watch.clone()).max_decoding_message_size(request_bytes);
+        let watches = Watches::new(Arc::clone(&core));
+        let mut kv =
+            KvServer::new(KvService::new(Arc::clone(&core))).max_decoding_message_size(request_bytes);
         let mut lease = LeaseServer::new(LeaseService::new(Arc::clone(&core)));
         let mut lock = LockServer::new(LockService::new(Arc::clone(&core)));
         let mut election = ElectionServer::new(ElectionService::new(Arc::clone(&core)));
@@ -130,7 +132,7 @@ impl Door {
             .add_service(reflection().build_v1alpha()?)
             .prepare();
         let rooms =
-            Rooms { kv, watch, lease, lock, catalog, health: checks, others, request_bytes, observer };
+            Rooms { kv, watches, lease, lock, catalog, health: checks, others, request_bytes, observer };
         Ok((Self { rooms: Arc::new(rooms) }, health))
     }
 }
@@ -142,14 +144,9 @@ impl Rooms {
         B::Error: Into<BoxError> + Send + 'static,
     {
         match request.uri().path() {
-            "/konsul.v1.KV/Watch" => {
-                let service = self.watch.clone();
-                let mut grpc = Grpc::new(WatchCodec).max_decoding_message_size(self.request_bytes);
-                for encoding in ENCODINGS {
-                    grpc = grpc.accept_compressed(encoding).send_compressed(encoding);
-                }
-                Box::pin(async move { Ok(grpc.server_streaming(Watch(service), request).await) })
-            }
+            "/konsul.v1.KV/Watch" => self.watch::<WatchRequest, B>(request),
+            "/konsul.v1.Catalog/Watch" => self.watch::<CatalogWatchRequest, B>(request),
+            "/konsul.v1.Health/Watch" => self.watch::<HealthWatchRequest, B>(request),
             path if path.starts_with("/konsul.v1.KV/") => self.kv.clone().call(request),
             path if path.starts_with("/konsul.v1.Lease/") => self.lease.clone().call(request),
             path if path.starts_with("/konsul.v1.Lock/") => self.lock.clone().call(request),
@@ -163,23 +160,41 @@ impl Rooms {
     }
 }
 
+impl Rooms {
+    /// A watch, whose messages come encoded.
+    fn watch<Q, B>(&self, request: Request<B>) -> Answer
+    where
+        Q: WatchQuery,
+        B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + Send + 'static,
+    {
+        let watches = self.watches.clone();
+        let codec = WatchCodec::<Q>::default();
+        let mut grpc = Grpc::new(codec).max_decoding_message_size(self.request_bytes);
+        for encoding in ENCODINGS {
+            grpc = grpc.accept_compressed(encoding).send_compressed(encoding);
+        }
+        Box::pin(async move { Ok(grpc.server_streaming(Watch(watches), request).await) })
+    }
+}
+
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(konsul_proto::DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Watch with its messages encoded already.
-struct Watch(KvService);
+/// Watches with their messages encoded already.
+struct Watch(Watches);
 
-impl ServerStreamingService<WatchRequest> for Watch {
+impl<Q: WatchQuery> ServerStreamingService<Q> for Watch {
     type Response = EncodedMessage;
     type ResponseStream = EncodedStream;
     type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<EncodedStream>, Status>> + Send>>;
 
-    fn call(&mut self, request: tonic::Request<WatchRequest>) -> Self::Future {
-        let service = self.0.clone();
-        Box::pin(async move { service.watch_encoded(request).await })
+    fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
+        let watches = self.0.clone();
+        Box::pin(async move { watches.open(request).await })
     }
 }
 

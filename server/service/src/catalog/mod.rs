@@ -16,10 +16,8 @@ mod select;
 pub(crate) mod shown;
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::Stream;
 use konsul_proto::v1::{self, catalog_server::Catalog};
 use konsul_state::command::{
     CatalogConfigure, CatalogDeregister, CatalogMaintain, CatalogOutcome, command::Op, outcome,
@@ -33,6 +31,7 @@ use self::select::Selector;
 use crate::core::{Core, Writer};
 use crate::error::ServiceError;
 use crate::limits;
+use crate::watch::{DecodedStream, Watches};
 
 pub use directory::{AtAddress, Directory, Listed, ListedInstance};
 
@@ -43,11 +42,12 @@ const MAINTENANCE: &str = "maintenance";
 #[derive(Clone)]
 pub(crate) struct CatalogService {
     core: Arc<Core>,
+    watches: Watches,
 }
 
 impl CatalogService {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+        Self { watches: Watches::new(Arc::clone(&core)), core }
     }
 
     async fn write(&self, writer: Writer, op: Op) -> Result<(u64, CatalogOutcome), ServiceError> {
@@ -348,13 +348,14 @@ impl Catalog for CatalogService {
         Ok(Response::new(self.find_node(request.into_inner()).await?))
     }
 
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::CatalogWatchResponse, Status>> + Send>>;
+    type WatchStream = DecodedStream<v1::CatalogWatchResponse>;
 
+    /// The Door's own way to it leaves out the decoding.
     async fn watch(
         &self,
-        _: Request<v1::CatalogWatchRequest>,
+        request: Request<v1::CatalogWatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented(""))
+        Ok(self.watches.open(request).await?.map(DecodedStream::new))
     }
 }
 

@@ -8,16 +8,18 @@ use konsul_proto::v1::{self, health_server::Health};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::core::Core;
+use crate::watch::{DecodedStream, Watches};
 
 /// Checks over the state.
 #[derive(Clone)]
 pub(crate) struct HealthService {
     core: Arc<Core>,
+    watches: Watches,
 }
 
 impl HealthService {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+        Self { watches: Watches::new(Arc::clone(&core)), core }
     }
 }
 
@@ -53,9 +55,13 @@ impl Health for HealthService {
         Err(Status::unimplemented(""))
     }
 
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::HealthWatchResponse, Status>> + Send>>;
+    type WatchStream = DecodedStream<v1::HealthWatchResponse>;
 
-    async fn watch(&self, _: Request<v1::HealthWatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented(""))
+    /// The Door's own way to it leaves out the decoding.
+    async fn watch(
+        &self,
+        request: Request<v1::HealthWatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(self.watches.open(request).await?.map(DecodedStream::new))
     }
 }

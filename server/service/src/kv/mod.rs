@@ -11,28 +11,18 @@ use konsul_proto::v1::{self, kv_server::Kv};
 use tonic::{Request, Response, Status};
 
 use crate::core::{Core, Writer};
-use crate::door::Deadline;
-use crate::watch::{DecodedStream, EncodedStream};
+use crate::watch::{DecodedStream, Watches};
 
 /// KV over the state.
 #[derive(Clone)]
 pub(crate) struct KvService {
     core: Arc<Core>,
+    watches: Watches,
 }
 
 impl KvService {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
-    }
-
-    /// Watch, with its messages encoded already.
-    pub(crate) async fn watch_encoded(
-        &self,
-        request: Request<v1::WatchRequest>,
-    ) -> Result<Response<EncodedStream>, Status> {
-        let deadline = Deadline::of(request.extensions());
-        let stream = crate::watch::open(&self.core, request.into_inner(), deadline).await?;
-        Ok(Response::new(stream))
+        Self { watches: Watches::new(Arc::clone(&core)), core }
     }
 }
 
@@ -118,10 +108,10 @@ impl Kv for KvService {
         read!(self, request, find_revision)
     }
 
-    type WatchStream = DecodedStream;
+    type WatchStream = DecodedStream<v1::WatchResponse>;
 
-    /// The same stream as [`KvService::watch_encoded`], which the Door calls.
-    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<DecodedStream>, Status> {
-        Ok(self.watch_encoded(request).await?.map(DecodedStream::new))
+    /// The Door's own way to it leaves out the decoding.
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(self.watches.open(request).await?.map(DecodedStream::new))
     }
 }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use konsul_state::batch::{Batch, Change, KvChange};
-use konsul_state::{Key, Namespace, Revision};
+use konsul_state::{CheckOwner, Key, Namespace, Revision};
 use slab::Slab;
 
 use super::shard::WatcherCell;
 use super::spans::Spans;
-use super::target::{Filter, TargetSpec, Watched};
+use super::target::{Checks, Filter, Keys, Listed, TargetSpec, Watched};
 
 /// The targets of one shard's watchers.
 #[derive(Default)]
@@ -18,12 +18,15 @@ pub(super) struct Index {
     targets: usize,
 }
 
+#[derive(Default)]
 struct InNamespace {
     keys: HashMap<Key, Members>,
     spans: Spans<Members>,
+    listed: HashMap<Listed, Members>,
+    checks: HashMap<Checks, Members>,
 }
 
-/// The targets that watch the same keys.
+/// The targets that watch the same.
 #[derive(Default)]
 struct Members {
     members: Slab<Member>,
@@ -46,11 +49,12 @@ impl Index {
     /// Enters a target, and returns its place for [`Index::remove`].
     pub(super) fn insert(&mut self, spec: &TargetSpec, cell: Arc<WatcherCell>, target: u32) -> usize {
         self.targets += 1;
-        let empty = || InNamespace { keys: HashMap::new(), spans: Spans::new() };
-        let namespace = self.namespaces.entry(spec.namespace.clone()).or_insert_with(empty);
-        let members = match &spec.keys {
-            Watched::Key(key) => namespace.keys.entry(key.clone()).or_default(),
-            Watched::Span(span) => namespace.spans.entry(span.start.as_bytes(), &span.end),
+        let namespace = self.namespaces.entry(spec.namespace.clone()).or_default();
+        let members = match &spec.watched {
+            Watched::Kv(Keys::One(key)) => namespace.keys.entry(key.clone()).or_default(),
+            Watched::Kv(Keys::Span(span)) => namespace.spans.entry(span.start.as_bytes(), &span.end),
+            Watched::Catalog(listed) => namespace.listed.entry(listed.clone()).or_default(),
+            Watched::Health(checks) => namespace.checks.entry(checks.clone()).or_default(),
         };
         members.members.insert(Member { cell, target, filter: spec.filter })
     }
@@ -58,9 +62,11 @@ impl Index {
     /// Takes a target out.
     pub(super) fn remove(&mut self, spec: &TargetSpec, place: usize) {
         let Some(namespace) = self.namespaces.get_mut(&spec.namespace) else { return };
-        let members = match &spec.keys {
-            Watched::Key(key) => namespace.keys.get_mut(key),
-            Watched::Span(span) => namespace.spans.get_mut(span.start.as_bytes(), &span.end),
+        let members = match &spec.watched {
+            Watched::Kv(Keys::One(key)) => namespace.keys.get_mut(key),
+            Watched::Kv(Keys::Span(span)) => namespace.spans.get_mut(span.start.as_bytes(), &span.end),
+            Watched::Catalog(listed) => namespace.listed.get_mut(listed),
+            Watched::Health(checks) => namespace.checks.get_mut(checks),
         };
         let Some(members) = members else { return };
         if members.members.try_remove(place).is_none() {
@@ -68,20 +74,23 @@ impl Index {
         }
         self.targets -= 1;
         if members.members.is_empty() {
-            match &spec.keys {
-                Watched::Key(key) => drop(namespace.keys.remove(key)),
-                Watched::Span(span) => namespace.spans.remove(span.start.as_bytes(), &span.end),
+            match &spec.watched {
+                Watched::Kv(Keys::One(key)) => drop(namespace.keys.remove(key)),
+                Watched::Kv(Keys::Span(span)) => namespace.spans.remove(span.start.as_bytes(), &span.end),
+                Watched::Catalog(listed) => drop(namespace.listed.remove(listed)),
+                Watched::Health(checks) => drop(namespace.checks.remove(checks)),
             }
         }
-        if namespace.keys.is_empty() && namespace.spans.is_empty() {
+        if namespace.is_empty() {
             self.namespaces.remove(&spec.namespace);
         }
     }
 
     /// Marks and wakes every target that a Batch concerns.
     pub(super) fn mark(&mut self, batch: &Batch) {
-        for change in batch.changes.iter().filter_map(Change::kv) {
-            if let Some(namespace) = self.namespaces.get_mut(&change.namespace) {
+        for change in &batch.changes {
+            let Some(namespace) = namespace_of(change) else { continue };
+            if let Some(namespace) = self.namespaces.get_mut(namespace) {
                 namespace.mark(batch.revision, change);
             }
         }
@@ -99,7 +108,8 @@ impl Index {
 
     fn visit_all(&mut self, visit: &mut impl FnMut(&Member)) {
         for namespace in self.namespaces.values_mut() {
-            for members in namespace.keys.values() {
+            let named = namespace.keys.values().chain(namespace.listed.values());
+            for members in named.chain(namespace.checks.values()) {
                 members.members.iter().for_each(|(_, member)| visit(member));
             }
             namespace.spans.visit_all(&mut |members| {
@@ -109,13 +119,70 @@ impl Index {
     }
 }
 
+/// The namespace that a change is of, if it is one that can be watched.
+fn namespace_of(change: &Change) -> Option<&Namespace> {
+    match change {
+        Change::Kv(change) => Some(&change.namespace),
+        Change::Service(change) => Some(&change.id.namespace),
+        Change::Instance(change) => Some(&change.id.namespace),
+        Change::Node(change) => Some(&change.id.namespace),
+        Change::Check(change) => Some(change.id.owner.namespace()),
+        Change::Lease(_) | Change::Lock(_) | Change::Claim(_) => None,
+    }
+}
+
 impl InNamespace {
-    fn mark(&mut self, revision: Revision, change: &KvChange) {
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.spans.is_empty() && self.listed.is_empty() && self.checks.is_empty()
+    }
+
+    fn mark(&mut self, revision: Revision, change: &Change) {
+        match change {
+            Change::Kv(change) => self.mark_kv(revision, change),
+            Change::Service(change) if !self.listed.is_empty() => {
+                let named = Listed::Service(change.id.name.clone());
+                self.mark_listed(revision, &[named, Listed::Services, Listed::Everything]);
+            }
+            Change::Instance(change) if !self.listed.is_empty() => {
+                let named = Listed::Service(change.id.service.clone());
+                self.mark_listed(revision, &[named, Listed::Everything]);
+            }
+            Change::Node(_) => self.mark_listed(revision, &[Listed::Nodes, Listed::Everything]),
+            Change::Check(change) if !self.checks.is_empty() => {
+                let named = match &change.id.owner {
+                    CheckOwner::Instance(instance) => Checks::OfService(instance.service.clone()),
+                    CheckOwner::Node(node) => Checks::OfNode(node.name.clone()),
+                };
+                for checks in [named, Checks::Everything] {
+                    if let Some(members) = self.checks.get_mut(&checks) {
+                        members.mark(revision, false);
+                    }
+                }
+            }
+            Change::Service(_)
+            | Change::Instance(_)
+            | Change::Check(_)
+            | Change::Lease(_)
+            | Change::Lock(_)
+            | Change::Claim(_) => {}
+        }
+    }
+
+    fn mark_kv(&mut self, revision: Revision, change: &KvChange) {
         let is_delete = change.after.is_none();
         if let Some(members) = self.keys.get_mut(&change.key) {
             members.mark(revision, is_delete);
         }
         self.spans.visit(change.key.as_str().as_bytes(), &mut |members| members.mark(revision, is_delete));
+    }
+
+    /// Those who watch one of these. They are sent puts and deletes alike.
+    fn mark_listed(&mut self, revision: Revision, listed: &[Listed]) {
+        for listed in listed {
+            if let Some(members) = self.listed.get_mut(listed) {
+                members.mark(revision, false);
+            }
+        }
     }
 }
 

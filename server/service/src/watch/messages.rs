@@ -1,6 +1,7 @@
 //! The messages of a watch stream, encoded. A message is encoded without its target's id, so that all
 //! watchers of equal targets are sent the same bytes; the id goes in front when it is written.
 
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,9 +9,11 @@ use std::task::{Context, Poll};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use konsul_proto::rpc;
+use konsul_proto::v1::catalog_object::Object;
 use konsul_proto::v1::{self, watch_event, watch_response};
-use konsul_state::batch::{Batch, KvChange};
-use konsul_state::{Revision, command::KvRecord};
+use konsul_state::Revision;
+use konsul_state::batch::{Batch, Change, CheckChange, InstanceChange, KvChange, NodeChange, ServiceChange};
+use konsul_state::command::{CheckRecord, InstanceRecord, KvRecord, NodeRecord, ServiceRecord};
 use prost::Message;
 use prost::encoding::{self, WireType};
 use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
@@ -18,21 +21,32 @@ use tonic::{Code, Status};
 
 use super::stream::{EncodedStream, Position};
 use super::target::TargetSpec;
+use crate::catalog::shown;
 use crate::convert;
 use crate::limits::Limits;
 
-/// Tags of `WatchResponse`, for what is encoded by hand.
+/// Tags of `WatchResponse`, for what is encoded by hand; those of `CatalogWatchResponse` and `HealthWatchResponse` are the same.
 const TARGET_ID: u32 = 1;
 const KIND: u32 = 2;
 const REVISION: u32 = 3;
 const EVENTS: u32 = 4;
 const FRAGMENT: u32 = 5;
 
-/// A `WatchResponse` whose fields but the target's id are encoded already.
+/// A message of a watch stream whose fields but the target's id are encoded already.
 #[derive(Debug, Clone)]
 pub struct EncodedMessage {
     pub(super) target_id: u64,
     pub(super) rest: Bytes,
+}
+
+impl EncodedMessage {
+    fn write_to(self, into: &mut impl BufMut) {
+        if self.target_id != 0 {
+            encoding::encode_key(TARGET_ID, WireType::Varint, into);
+            encoding::encode_varint(self.target_id, into);
+        }
+        into.put(self.rest);
+    }
 }
 
 /// Some of a target's events, and where the rest begins.
@@ -46,7 +60,7 @@ pub(super) struct Chunk {
 }
 
 /// A message with nothing shared in it.
-pub(super) fn encode(message: &v1::WatchResponse) -> Bytes {
+pub(super) fn encode(message: &impl Message) -> Bytes {
     message.encode_to_vec().into()
 }
 
@@ -99,8 +113,10 @@ impl EventsMessage {
     fn add(&mut self, spec: &TargetSpec, batch: &Batch, from: usize, max_bytes: usize) -> Option<Position> {
         let (whole_bytes, whole_events) = (self.bytes.len(), self.events);
         for (i, change) in batch.changes.iter().enumerate().skip(from) {
-            let Some(change) = change.kv().filter(|change| spec.admits(change)) else { continue };
-            let event = event(batch, change, spec.previous);
+            if !spec.admits(change) {
+                continue;
+            }
+            let Some(event) = Event::of(batch, change, spec.previous) else { continue };
             if !self.bytes.is_empty() && self.bytes.len() + event.encoded_len() > max_bytes {
                 if whole_bytes == 0 {
                     self.revision = batch.revision;
@@ -111,7 +127,7 @@ impl EventsMessage {
                 self.events = whole_events;
                 return Some(Position { revision: batch.revision, change: 0 });
             }
-            encoding::message::encode(EVENTS, &event, &mut self.bytes);
+            event.encode(&mut self.bytes);
             self.events += 1;
         }
         if self.events > whole_events {
@@ -133,7 +149,89 @@ impl EventsMessage {
     }
 }
 
-fn event(batch: &Batch, change: &KvChange, previous: bool) -> v1::WatchEvent {
+/// A change as the stream of its service tells it. What events are called differs; their place in the message does not.
+enum Event {
+    Kv(v1::WatchEvent),
+    Catalog(v1::CatalogEvent),
+    Health(v1::HealthEvent),
+}
+
+impl Event {
+    fn of(batch: &Batch, change: &Change, previous: bool) -> Option<Self> {
+        let at = batch.revision;
+        Some(match change {
+            Change::Kv(change) => Self::Kv(kv_event(batch, change, previous)),
+            Change::Service(ServiceChange { id, before, after }) => {
+                let shown = |record: &ServiceRecord| shown::service(&id.name, record.clone());
+                let last = |info| v1::ServiceInfo { mod_revision: at.0, ..info };
+                Self::Catalog(catalog_event((before, after), previous, shown, last, Object::Service))
+            }
+            Change::Instance(InstanceChange { id, before, after }) => {
+                let shown = |record: &InstanceRecord| shown::instance(id, record.clone());
+                let last = |info| v1::InstanceInfo { mod_revision: at.0, ..info };
+                Self::Catalog(catalog_event((before, after), previous, shown, last, Object::Instance))
+            }
+            Change::Node(NodeChange { id, before, after }) => {
+                let shown = |record: &NodeRecord| shown::node(&id.name, record.clone());
+                let last = |info| v1::NodeInfo { mod_revision: at.0, ..info };
+                Self::Catalog(catalog_event((before, after), previous, shown, last, Object::Node))
+            }
+            Change::Check(change) => Self::Health(health_event(at, change, previous)),
+            Change::Lease(_) | Change::Lock(_) | Change::Claim(_) => return None,
+        })
+    }
+
+    fn encoded_len(&self) -> usize {
+        match self {
+            Self::Kv(event) => event.encoded_len(),
+            Self::Catalog(event) => event.encoded_len(),
+            Self::Health(event) => event.encoded_len(),
+        }
+    }
+
+    fn encode(&self, into: &mut BytesMut) {
+        match self {
+            Self::Kv(event) => encoding::message::encode(EVENTS, event, into),
+            Self::Catalog(event) => encoding::message::encode(EVENTS, event, into),
+            Self::Health(event) => encoding::message::encode(EVENTS, event, into),
+        }
+    }
+}
+
+fn catalog_event<R, I>(
+    (before, after): (&Option<R>, &Option<R>),
+    previous: bool,
+    shown: impl Fn(&R) -> I,
+    last: impl Fn(I) -> I,
+    object: impl Fn(I) -> Object,
+) -> v1::CatalogEvent {
+    use v1::catalog_event::Type;
+    let object = |info: I| v1::CatalogObject { object: Some(object(info)) };
+    let (kind, now) = match (before, after) {
+        (_, Some(after)) => (Type::Put, Some(shown(after))),
+        // As it was last, and when it went.
+        (before, None) => (Type::Delete, before.as_ref().map(|before| last(shown(before)))),
+    };
+    let before = before.as_ref().filter(|_| previous).map(shown);
+    v1::CatalogEvent { r#type: kind.into(), object: now.map(&object), previous: before.map(object) }
+}
+
+fn health_event(at: Revision, change: &CheckChange, previous: bool) -> v1::HealthEvent {
+    use v1::health_event::Type;
+    let CheckChange { id, before, after } = change;
+    let shown = |record: &CheckRecord| shown::check(id, record.clone());
+    let (kind, check) = match (before, after) {
+        (_, Some(after)) => (Type::Put, Some(shown(after))),
+        (before, None) => {
+            let gone = |before| v1::CheckInfo { mod_revision: at.0, ..shown(before) };
+            (Type::Delete, before.as_ref().map(gone))
+        }
+    };
+    let previous = before.as_ref().filter(|_| previous).map(shown);
+    v1::HealthEvent { r#type: kind.into(), check, previous }
+}
+
+fn kv_event(batch: &Batch, change: &KvChange, previous: bool) -> v1::WatchEvent {
     let entry = |record: &KvRecord| convert::entry(change.key.as_str().to_owned(), record.clone());
     let (kind, after) = match &change.after {
         Some(record) => (watch_event::Type::Put, entry(record)),
@@ -151,22 +249,28 @@ fn event(batch: &Batch, change: &KvChange, previous: bool) -> v1::WatchEvent {
     v1::WatchEvent { r#type: kind.into(), entry: Some(after), previous }
 }
 
-/// The codec of Watch: requests are decoded as ever, messages come encoded.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct WatchCodec;
+/// The codec of a Watch that is asked for by `Q`: requests are decoded as ever, messages come encoded.
+#[derive(Debug)]
+pub(crate) struct WatchCodec<Q>(PhantomData<Q>);
 
-impl Codec for WatchCodec {
+impl<Q> Default for WatchCodec<Q> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<Q: Message + Default + Send + 'static> Codec for WatchCodec<Q> {
     type Encode = EncodedMessage;
-    type Decode = v1::WatchRequest;
+    type Decode = Q;
     type Encoder = WatchEncoder;
-    type Decoder = konsul_proto::codec::StrictDecoder<v1::WatchRequest>;
+    type Decoder = konsul_proto::codec::StrictDecoder<Q>;
 
     fn encoder(&mut self) -> WatchEncoder {
         WatchEncoder
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        konsul_proto::codec::Codec::<v1::WatchResponse, v1::WatchRequest>::default().decoder()
+        konsul_proto::codec::Codec::<v1::WatchResponse, Q>::default().decoder()
     }
 }
 
@@ -180,11 +284,7 @@ impl Encoder for WatchEncoder {
 
     fn encode(&mut self, message: EncodedMessage, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
         into.reserve(message.rest.len() + MAX_ID_BYTES);
-        if message.target_id != 0 {
-            encoding::encode_key(TARGET_ID, WireType::Varint, into);
-            encoding::encode_varint(message.target_id, into);
-        }
-        into.put(message.rest);
+        message.write_to(into);
         Ok(())
     }
 
@@ -197,25 +297,27 @@ impl Encoder for WatchEncoder {
 /// Most bytes of a target's id and its tag.
 const MAX_ID_BYTES: usize = 11;
 
-/// A watch stream with its messages decoded again, for who calls the service without the Door.
-pub struct DecodedStream(EncodedStream);
+/// A watch stream with its messages decoded again into `M`, for who calls the service without the Door.
+pub struct DecodedStream<M> {
+    stream: EncodedStream,
+    message: PhantomData<fn() -> M>,
+}
 
-impl DecodedStream {
+impl<M> DecodedStream<M> {
     pub(crate) fn new(stream: EncodedStream) -> Self {
-        Self(stream)
+        Self { stream, message: PhantomData }
     }
 }
 
-impl Stream for DecodedStream {
-    type Item = Result<v1::WatchResponse, Status>;
+impl<M: Message + Default> Stream for DecodedStream<M> {
+    type Item = Result<M, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let decode = |message: EncodedMessage| {
-            let decoded = v1::WatchResponse::decode(message.rest);
-            let decoded =
-                decoded.map_err(|e| Status::internal(format!("a watch message is malformed: {e}")))?;
-            Ok(v1::WatchResponse { target_id: message.target_id, ..decoded })
+            let mut bytes = BytesMut::with_capacity(message.rest.len() + MAX_ID_BYTES);
+            message.write_to(&mut bytes);
+            M::decode(bytes).map_err(|e| Status::internal(format!("a watch message is malformed: {e}")))
         };
-        Pin::new(&mut self.0).poll_next(cx).map(|item| item.map(|item| item.and_then(decode)))
+        Pin::new(&mut self.stream).poll_next(cx).map(|item| item.map(|item| item.and_then(decode)))
     }
 }

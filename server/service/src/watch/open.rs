@@ -1,20 +1,17 @@
-//! Opening a watch stream: the request parsed, the targets entered, their first messages decided.
+//! Opening a watch stream: the targets entered, their first messages decided.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use konsul_proto::v1;
 use konsul_state::{Revision, View};
 
 use super::hub::{Admission, Hub};
+use super::query::Query;
 use super::shard::{Shard, WatcherCell};
 use super::stream::{EncodedStream, Phase, Position, Target, Timing};
 use super::target::{Start, TargetSpec};
 use crate::core::Core;
 use crate::door::Deadline;
 use crate::error::ServiceError;
-use crate::limits;
-use crate::parse;
 
 /// Opens a stream.
 ///
@@ -22,13 +19,10 @@ use crate::parse;
 /// resumes needs no leader, unless this member lags behind the revision it resumes at.
 pub(crate) async fn open(
     core: &Core,
-    request: v1::WatchRequest,
+    query: Query,
     deadline: Option<Deadline>,
 ) -> Result<EncodedStream, ServiceError> {
-    let targets = parse_targets(&request)?;
-    let progress = request.progress_interval.as_ref();
-    let progress =
-        progress.map(|d| parse::duration("progress_interval", d, limits::PROGRESS_INTERVAL)).transpose()?;
+    let Query { targets, progress } = query;
     let admission = core.readers.hub.admit(targets.len())?;
     let due = core.readers.hub.revision().next();
     let resumes = |start: &Start| matches!(start, Start::At(revision) if *revision <= due);
@@ -37,25 +31,6 @@ pub(crate) async fn open(
     }
     let timing = Timing::new(deadline, progress);
     Opening::new(&core.readers.hub, admission, targets.len()).open(targets, timing)
-}
-
-fn parse_targets(request: &v1::WatchRequest) -> Result<Vec<(u64, TargetSpec, Start)>, ServiceError> {
-    let namespace = parse::namespace(&request.namespace)?;
-    if !(1..=limits::WATCH_TARGETS).contains(&request.targets.len()) {
-        let problem = format!("must be 1 to {} targets", limits::WATCH_TARGETS);
-        return Err(ServiceError::field("targets", problem));
-    }
-    let mut ids = HashSet::with_capacity(request.targets.len());
-    let mut targets = Vec::with_capacity(request.targets.len());
-    for (i, target) in request.targets.iter().enumerate() {
-        let (spec, start) = TargetSpec::parse(&format!("targets[{i}]."), &namespace, target)?;
-        if !ids.insert(target.id) {
-            let problem = "must differ from the ids of the targets before it";
-            return Err(ServiceError::field(format!("targets[{i}].id"), problem));
-        }
-        targets.push((target.id, spec, start));
-    }
-    Ok(targets)
 }
 
 struct Opening {

@@ -12,6 +12,12 @@ pub(super) struct Spans<T> {
     dead: usize,
 }
 
+impl<T> Default for Spans<T> {
+    fn default() -> Self {
+        Self { sorted: Vec::new(), reach: Vec::new(), fresh: Vec::new(), dead: 0 }
+    }
+}
+
 struct Node<T> {
     start: Box<[u8]>,
     /// Empty: no end.
@@ -33,10 +39,6 @@ impl<T> Node<T> {
 const FEW: usize = 32;
 
 impl<T: Default> Spans<T> {
-    pub(super) fn new() -> Self {
-        Self { sorted: Vec::new(), reach: Vec::new(), fresh: Vec::new(), dead: 0 }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.sorted.len() == self.dead && self.fresh.is_empty()
     }
@@ -181,7 +183,7 @@ mod tests {
         let seed = std::env::var("KONSUL_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7);
         println!("KONSUL_TEST_SEED={seed}");
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut spans: Spans<Vec<u8>> = Spans::new();
+        let mut spans: Spans<Vec<u8>> = Spans::default();
         let mut model: BTreeSet<(Vec<u8>, Vec<u8>)> = BTreeSet::new();
         for _ in 0..20_000 {
             let span = (text(&mut rng), text(&mut rng));

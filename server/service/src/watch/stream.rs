@@ -14,7 +14,6 @@ use futures_util::Stream;
 use konsul_proto::v1::watch_response::Kind;
 use konsul_state::Revision;
 use konsul_state::propose::ProposeError;
-use konsul_state::view::Cursor;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
@@ -22,7 +21,7 @@ use super::hub::{Admission, Hub};
 use super::messages::{self, Chunk, EncodedMessage};
 use super::ring::Recent;
 use super::shard::{Shard, WatcherCell};
-use super::state_page;
+use super::state_page::{self, StateCursor};
 use super::target::TargetSpec;
 use crate::door::Deadline;
 use crate::error::ServiceError;
@@ -46,7 +45,7 @@ pub(super) enum Phase {
     /// OPENED is due, and then the entries of this revision, if any are asked for.
     Opening { state: Option<Revision> },
     /// Entries of the pinned revision are due, after this key.
-    State { pinned: Revision, after: Option<Cursor> },
+    State { pinned: Revision, after: Option<StateCursor> },
     /// SYNCED is due.
     Synced { pinned: Revision },
     /// Changes.

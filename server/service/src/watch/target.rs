@@ -1,28 +1,52 @@
-//! What a target of a watch stream is, and whether a change concerns it.
+//! What a target of a watch stream is, and whether a change concerns it. How each service's requests name theirs is in `query`.
 
-use konsul_proto::v1::{WatchTarget, watch_target};
-use konsul_state::batch::KvChange;
+use konsul_state::batch::{Change, CheckChange, InstanceChange, KvChange, NodeChange, ServiceChange};
 use konsul_state::command::KeySpan;
-use konsul_state::{Key, Namespace, Revision};
-
-use crate::error::ServiceError;
-use crate::parse;
+use konsul_state::{CheckOwner, Key, Label, Namespace, Revision};
 
 /// What a target watches and how it is told. Watchers with equal ones share their encoded messages.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TargetSpec {
     pub(super) namespace: Namespace,
-    pub(super) keys: Watched,
+    pub(super) watched: Watched,
     pub(super) filter: Filter,
-    /// Send with each event the entry before it.
+    /// Send with each event what was there before it.
     pub(super) previous: bool,
 }
 
-/// Which keys a target watches.
+/// What a target watches. Each service has variants of its own, and only they are in its streams.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Watched {
-    Key(Key),
+    Kv(Keys),
+    Catalog(Listed),
+    Health(Checks),
+}
+
+/// Which keys.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Keys {
+    One(Key),
     Span(KeySpan),
+}
+
+/// Which part of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Listed {
+    /// A service with its instances.
+    Service(Label),
+    /// All services, without their instances.
+    Services,
+    Nodes,
+    Everything,
+}
+
+/// Which checks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Checks {
+    /// Those of all instances of a service.
+    OfService(Label),
+    OfNode(Label),
+    Everything,
 }
 
 /// Which events a target is sent.
@@ -40,7 +64,7 @@ pub(super) enum Start {
     Now,
     /// With this revision.
     At(Revision),
-    /// With the entries that are there.
+    /// With what is there.
     State,
 }
 
@@ -56,48 +80,58 @@ impl Filter {
 }
 
 impl TargetSpec {
-    /// Parses a target; `path` is what comes before its fields' names.
-    pub(super) fn parse(
-        path: &str,
-        namespace: &Namespace,
-        target: &WatchTarget,
-    ) -> Result<(Self, Start), ServiceError> {
-        use watch_target::Selector;
-        let keys = match &target.selector {
-            None => {
-                return Err(ServiceError::field(
-                    format!("{path}selector"),
-                    "must be a key, a prefix or a range",
-                ));
-            }
-            Some(Selector::Key(key)) => Watched::Key(parse::key(&format!("{path}key"), key)?),
-            Some(Selector::Prefix(prefix)) => Watched::Span(parse::prefix(&format!("{path}prefix"), prefix)?),
-            Some(Selector::Range(range)) => Watched::Span(parse::range(&format!("{path}range"), range)?),
-        };
-        let filter = match watch_target::Filter::try_from(target.filter) {
-            Ok(watch_target::Filter::Unspecified) => Filter::All,
-            Ok(watch_target::Filter::Puts) => Filter::Puts,
-            Ok(watch_target::Filter::Deletes) => Filter::Deletes,
-            Err(_) => return Err(ServiceError::field(format!("{path}filter"), "must be a value of Filter")),
-        };
-        let start = match (target.start_revision, target.initial_state) {
-            (0, false) => Start::Now,
-            (0, true) => Start::State,
-            (revision, false) => Start::At(Revision(revision)),
-            (_, true) => {
-                let problem = "must be 0 with initial_state, which begins with the present";
-                return Err(ServiceError::field(format!("{path}start_revision"), problem));
-            }
-        };
-        Ok((Self { namespace: namespace.clone(), keys, filter, previous: target.previous }, start))
+    /// Whether the target is sent this change.
+    pub(super) fn admits(&self, change: &Change) -> bool {
+        match (&self.watched, change) {
+            (Watched::Kv(keys), Change::Kv(change)) => self.admits_kv(keys, change),
+            (Watched::Catalog(listed), change) => self.admits_listed(listed, change),
+            (Watched::Health(checks), Change::Check(change)) => self.admits_check(checks, change),
+            (Watched::Kv(_) | Watched::Health(_), _) => false,
+        }
     }
 
-    /// Whether the target is sent this change.
-    pub(super) fn admits(&self, change: &KvChange) -> bool {
-        let watches = match &self.keys {
-            Watched::Key(key) => *key == change.key,
-            Watched::Span(span) => span.contains(change.key.as_str()),
+    fn admits_kv(&self, keys: &Keys, change: &KvChange) -> bool {
+        let watches = match keys {
+            Keys::One(key) => *key == change.key,
+            Keys::Span(span) => span.contains(change.key.as_str()),
         };
         watches && self.filter.admits(change.after.is_none()) && self.namespace == change.namespace
+    }
+
+    fn admits_listed(&self, listed: &Listed, change: &Change) -> bool {
+        match change {
+            Change::Service(ServiceChange { id, .. }) => {
+                let watches = match listed {
+                    Listed::Service(name) => *name == id.name,
+                    Listed::Services | Listed::Everything => true,
+                    Listed::Nodes => false,
+                };
+                watches && id.namespace == self.namespace
+            }
+            Change::Instance(InstanceChange { id, .. }) => {
+                let watches = match listed {
+                    Listed::Service(name) => *name == id.service,
+                    Listed::Everything => true,
+                    Listed::Services | Listed::Nodes => false,
+                };
+                watches && id.namespace == self.namespace
+            }
+            Change::Node(NodeChange { id, .. }) => {
+                matches!(listed, Listed::Nodes | Listed::Everything) && id.namespace == self.namespace
+            }
+            Change::Kv(_) | Change::Lease(_) | Change::Lock(_) | Change::Claim(_) | Change::Check(_) => false,
+        }
+    }
+
+    fn admits_check(&self, checks: &Checks, CheckChange { id, .. }: &CheckChange) -> bool {
+        let watches = match (checks, &id.owner) {
+            (Checks::Everything, _) => true,
+            (Checks::OfService(name), CheckOwner::Instance(instance)) => *name == instance.service,
+            (Checks::OfNode(name), CheckOwner::Node(node)) => *name == node.name,
+            (Checks::OfService(_), CheckOwner::Node(_)) | (Checks::OfNode(_), CheckOwner::Instance(_)) => {
+                false
+            }
+        };
+        watches && *id.owner.namespace() == self.namespace
     }
 }
