@@ -9,6 +9,7 @@
 //! - `kv`, `lease`, `lock`, `catalog`, `health`, `admin` (with `backup`): the services. `core` has what they share, `caller` who calls, `deadline` for how long.
 //! - `parse`, `convert`, `page_token`: from the API's messages to the state's types and back.
 //! - [`watch`]: the hub, and streams of changes.
+//! - `timers`: deadlines in memory.
 //! - `readers`: all that follows the stream of committed changes.
 //! - [`duties`]: what the leader does unasked: keeping history within its bounds, ending leases.
 //! - [`observe`]: what can be seen of calls from outside.
@@ -27,6 +28,7 @@ mod lock;
 mod page_token;
 mod parse;
 mod readers;
+mod timers;
 
 pub mod door;
 pub mod duties;

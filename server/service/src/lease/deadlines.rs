@@ -1,9 +1,7 @@
 //! When leases end, in the memory of the leader alone. A lease is due when its time is over since it was granted, refreshed, or since
 //! this member began to lead, whichever is latest. Nothing here is written to disk or told to another member.
-//!
-//! Leases wait in slots of [`SLOT_MS`]; a refresh only moves the deadline, and the slot finds that out when it comes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +10,8 @@ use konsul_state::view::{LeaseHeld, LockHeld};
 use konsul_state::{Batch, Change, LeaseId, LockId, Namespace};
 use parking_lot::Mutex;
 
-/// How exactly ends are kept.
-const SLOT_MS: u64 = 100;
+use crate::timers::Timers;
+
 /// How soon an end is proposed again that was not carried out.
 const AGAIN_MS: u64 = 500;
 
@@ -36,8 +34,9 @@ impl Default for Deadlines {
 #[derive(Default)]
 struct Book {
     phase: Phase,
-    leases: HashMap<Name, Deadline>,
-    slots: BTreeMap<u64, HashSet<Name>>,
+    leases: HashMap<Name, Lease>,
+    /// When they end. A lease whose end is proposed does not wait, and is refreshed no more.
+    ends: Timers<Name>,
     held_back: HashMap<LockId, HeldBack>,
     /// How long this member stood still while it led, all in all: no time passed for the leases.
     stood_still_ms: u64,
@@ -54,12 +53,10 @@ enum Phase {
     Leading(u64),
 }
 
-struct Deadline {
-    at_ms: u64,
+/// What has to be known of a lease.
+struct Lease {
     ttl_ms: u64,
     create_revision: u64,
-    /// Where it waits; `None` once its end is proposed, and then it is refreshed no more.
-    slot: Option<u64>,
 }
 
 /// A lock that is held back.
@@ -138,9 +135,9 @@ impl Deadlines {
         namespace: &Namespace,
         ids: impl Iterator<Item = LeaseId>,
     ) -> Option<Vec<u64>> {
-        self.visit(term, namespace, ids, |lease, now| {
-            lease.at_ms = now + lease.ttl_ms;
-            lease.ttl_ms
+        self.visit(term, namespace, ids, |book, name, now| {
+            let ttl_ms = book.leases.get(name)?.ttl_ms;
+            book.ends.put_off(name, now + ttl_ms).then_some(ttl_ms)
         })
     }
 
@@ -151,7 +148,9 @@ impl Deadlines {
         namespace: &Namespace,
         ids: impl Iterator<Item = LeaseId>,
     ) -> Option<Vec<u64>> {
-        self.visit(term, namespace, ids, |lease, now| lease.at_ms.saturating_sub(now).max(1))
+        self.visit(term, namespace, ids, |book, name, now| {
+            Some(book.ends.at_ms(name)?.saturating_sub(now).max(1))
+        })
     }
 
     fn visit(
@@ -159,7 +158,7 @@ impl Deadlines {
         term: u64,
         namespace: &Namespace,
         ids: impl Iterator<Item = LeaseId>,
-        mut visit: impl FnMut(&mut Deadline, u64) -> u64,
+        mut visit: impl FnMut(&mut Book, &Name, u64) -> Option<u64>,
     ) -> Option<Vec<u64>> {
         let mut book = self.book.lock();
         if book.phase != Phase::Leading(term) {
@@ -169,8 +168,7 @@ impl Deadlines {
         let mut name = (namespace.clone(), LeaseId(0));
         let told = ids.map(|id| {
             name.1 = id;
-            let lease = book.leases.get_mut(&name).filter(|lease| lease.slot.is_some());
-            lease.map_or(0, |lease| visit(lease, now))
+            visit(&mut book, &name, now).unwrap_or(0)
         });
         Some(told.collect())
     }
@@ -179,21 +177,12 @@ impl Deadlines {
     pub(crate) fn due(&self, most: usize) -> Vec<Due> {
         let mut book = self.book.lock();
         let now = self.now_ms(&book);
-        let mut due = Vec::new();
-        while due.len() < most
-            && let Some((slot, names)) = book.slots.first_key_value()
-            && slot * SLOT_MS <= now
-        {
-            let names: Vec<Name> = names.iter().take(most - due.len()).cloned().collect();
-            for name in names {
-                let Some((at_ms, create_revision)) = book.take_out(&name) else { continue };
-                match at_ms > now {
-                    true => book.wait(&name, at_ms),
-                    false => due.push(Due { name, create_revision }),
-                }
-            }
-        }
-        due
+        let names = book.ends.due(now, most);
+        let due = |name: Name| {
+            let create_revision = book.leases.get(&name)?.create_revision;
+            Some(Due { name, create_revision })
+        };
+        names.into_iter().filter_map(due).collect()
     }
 
     /// These are ended, if they were there at all.
@@ -213,10 +202,9 @@ impl Deadlines {
         for due in leases {
             let known = book.leases.get(&due.name);
             // Another lease may have got the same id meanwhile, and has its own time.
-            let is_same =
-                |lease: &Deadline| lease.create_revision == due.create_revision && lease.slot.is_none();
-            if known.is_some_and(is_same) {
-                book.wait(&due.name, at_ms);
+            let is_same = |lease: &Lease| lease.create_revision == due.create_revision;
+            if known.is_some_and(is_same) && book.ends.at_ms(&due.name).is_none() {
+                book.ends.set(&due.name, at_ms);
             }
         }
     }
@@ -289,37 +277,12 @@ impl Book {
             return;
         }
         self.forget(&name);
-        let at_ms = now + ttl_ms;
-        self.leases.insert(name.clone(), Deadline { at_ms, ttl_ms, create_revision, slot: None });
-        self.wait(&name, at_ms);
-    }
-
-    /// Lets a lease wait until its slot, if it is still there.
-    fn wait(&mut self, name: &Name, at_ms: u64) {
-        self.take_out(name);
-        let Some(lease) = self.leases.get_mut(name) else { return };
-        // The slot comes when all of it is over: never early.
-        let slot = at_ms.div_ceil(SLOT_MS);
-        (lease.at_ms, lease.slot) = (at_ms, Some(slot));
-        self.slots.entry(slot).or_default().insert(name.clone());
-    }
-
-    /// Takes a lease out of its slot, and tells its deadline and which one it is.
-    fn take_out(&mut self, name: &Name) -> Option<(u64, u64)> {
-        let lease = self.leases.get_mut(name)?;
-        if let Some(slot) = lease.slot.take()
-            && let Some(names) = self.slots.get_mut(&slot)
-        {
-            names.remove(name);
-            if names.is_empty() {
-                self.slots.remove(&slot);
-            }
-        }
-        Some((lease.at_ms, lease.create_revision))
+        self.leases.insert(name.clone(), Lease { ttl_ms, create_revision });
+        self.ends.set(&name, now + ttl_ms);
     }
 
     fn forget(&mut self, name: &Name) {
-        self.take_out(name);
+        self.ends.cancel(name);
         self.leases.remove(name);
     }
 
