@@ -1,6 +1,6 @@
 module github.com/konsul-io/konsul/bench/etcd
 
-go 1.26
+go 1.26.0
 
 require go.etcd.io/etcd/server/v3 v3.7.3
 
