@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) snapshots: Places,
     /// Streams of refreshes that are open.
     pub(crate) keep_alives: Places,
+    /// Streams of heartbeats that are open.
+    pub(crate) heartbeats: Places,
 }
 
 /// So many at a time of something that goes on for long.
@@ -93,6 +95,7 @@ impl Core {
     ) -> Self {
         // The first write measures the store.
         let keep_alives = limits.max_keep_alive_streams;
+        let heartbeats = limits.max_heartbeat_streams;
         Self {
             state,
             propose,
@@ -101,6 +104,7 @@ impl Core {
             compacted,
             snapshots: Places::new("snapshots", "TOO_MANY_SNAPSHOTS", limits::SNAPSHOTS),
             keep_alives: Places::new("streams of refreshes", "TOO_MANY_KEEP_ALIVES", keep_alives),
+            heartbeats: Places::new("streams of heartbeats", "TOO_MANY_HEARTBEATS", heartbeats),
             unmeasured_bytes: AtomicU64::new(u64::MAX / 2),
         }
     }

@@ -9,12 +9,13 @@
 //! - `kv`, `lease`, `lock`, `catalog`, `health`, `admin` (with `backup`): the services. `core` has what they share, `caller` who calls, `deadline` for how long.
 //! - `parse`, `convert`, `page_token`: from the API's messages to the state's types and back.
 //! - [`watch`]: the hub, and streams of changes.
-//! - `timers`: deadlines in memory.
+//! - `asked`: what members ask their leader; `streams`: requests that are answered in order; `timers`: deadlines in memory.
 //! - `readers`: all that follows the stream of committed changes.
 //! - [`duties`]: what the leader does unasked: keeping history within its bounds, ending leases.
 //! - [`observe`]: what can be seen of calls from outside.
 
 mod admin;
+mod asked;
 mod backup;
 mod caller;
 mod catalog;
@@ -28,6 +29,7 @@ mod lock;
 mod page_token;
 mod parse;
 mod readers;
+mod streams;
 mod timers;
 
 pub mod door;

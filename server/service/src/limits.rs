@@ -162,6 +162,8 @@ pub struct Limits {
     pub max_waiting_locks: usize,
     /// Most streams of refreshes of leases of this member. Default 100,000.
     pub max_keep_alive_streams: usize,
+    /// Most streams of heartbeats of this member. Default 100,000.
+    pub max_heartbeat_streams: usize,
     /// Most watch streams of this member. Default 100,000.
     pub max_watch_streams: usize,
     /// Most targets of all watch streams of this member. Default 1,000,000.
@@ -194,6 +196,7 @@ impl Default for Limits {
             max_waiting_reads: 10_000,
             max_waiting_locks: 100_000,
             max_keep_alive_streams: 100_000,
+            max_heartbeat_streams: 100_000,
             max_watch_streams: 100_000,
             max_watch_targets: 1_000_000,
             watch_ring_bytes: 16 << 20,

@@ -8,8 +8,10 @@ use konsul_state::propose::{BatchSink, LeaderDesk};
 use konsul_state::{Batch, Revision, State, StateError};
 use tokio_util::sync::CancellationToken;
 
+use crate::asked::Asked;
 use crate::catalog::Directory;
-use crate::lease::{Deadlines, Question};
+use crate::health::Book;
+use crate::lease::Deadlines;
 use crate::limits::Limits;
 use crate::lock::{Abandoned, Turns};
 use crate::watch::Hub;
@@ -25,6 +27,7 @@ pub struct Readers {
     pub hub: Arc<Hub>,
     state: State,
     pub(crate) deadlines: Arc<Deadlines>,
+    pub(crate) checks: Arc<Book>,
     pub(crate) turns: Arc<Turns>,
     /// Claims that callers left behind.
     pub(crate) abandoned: Abandoned,
@@ -47,6 +50,7 @@ impl Readers {
             state,
             hub,
             deadlines: Arc::default(),
+            checks: Arc::default(),
             turns,
             abandoned,
             stop: CancellationToken::new(),
@@ -57,6 +61,12 @@ impl Readers {
     #[must_use]
     pub fn leases(&self) -> usize {
         self.deadlines.count()
+    }
+
+    /// How many checks this member looks after: all there are that have deadlines while it leads, none otherwise.
+    #[must_use]
+    pub fn checks(&self) -> usize {
+        self.checks.count()
     }
 
     /// Calls that wait for a lock or an election, or observe one.
@@ -78,6 +88,7 @@ impl BatchSink for Readers {
         self.directory.publish(batches);
         self.hub.publish(batches);
         self.deadlines.publish(batches);
+        self.checks.publish(batches);
         self.turns.publish(batches);
     }
 
@@ -88,12 +99,13 @@ impl BatchSink for Readers {
         }
         self.hub.reset(revision);
         self.deadlines.reset();
+        self.checks.rest();
         self.turns.reset();
     }
 }
 
 impl LeaderDesk for Readers {
     fn answer(&self, term: u64, question: Bytes) -> Option<Bytes> {
-        Question::answer(question, term, &self.deadlines)
+        Asked::answer(question, term, self)
     }
 }

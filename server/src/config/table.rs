@@ -416,6 +416,12 @@ pub const SETTINGS: &[Setting] = &[
         1..=10_000_000
     ),
     plain!(
+        "limits.max_heartbeat_streams",
+        limits.max_heartbeat_streams,
+        "Most streams of heartbeats (Health.Heartbeat) of this member; each passes the checks of as many instances as one likes.",
+        1..=10_000_000
+    ),
+    plain!(
         "limits.max_watch_streams",
         limits.max_watch_streams,
         "Most watch streams of this member.",

@@ -30,6 +30,7 @@ use self::resolve::Strategy;
 use self::select::Selector;
 use crate::core::{Core, Writer};
 use crate::error::ServiceError;
+use crate::health;
 use crate::limits;
 use crate::watch::{DecodedStream, Watches};
 
@@ -202,17 +203,12 @@ impl CatalogService {
         let read = request.read.unwrap_or(stale);
         let (revision, listed) = self.service(&request.namespace, &request.service, Some(&read)).await?;
         if let Strategy::LeastLoaded(loads) = &mut strategy {
-            *loads = self.loads(&listed.id).await?;
+            *loads = health::loads(&self.core, &listed).await?;
         }
         let picked = resolve::pick(&listed, &selector, &strategy, limit);
         let shown = |i: &Arc<ListedInstance>| shown::instance(&i.id, i.record.clone());
         let instances = picked.instances.iter().map(shown).collect();
         Ok(v1::ResolveResponse { revision: revision.0, instances, protected: picked.protected })
-    }
-
-    /// What the instances of a service said last of their load.
-    async fn loads(&self, _service: &ServiceId) -> Result<HashMap<konsul_state::Ident, f64>, ServiceError> {
-        Ok(HashMap::new())
     }
 
     async fn graph(

@@ -1,23 +1,17 @@
 //! Ending leases whose time is over, and letting locks be granted again that were held back after a loss.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use konsul_state::command::{self, command::Op, lease_expire, outcome};
-use konsul_state::propose::{Propose, ProposeError};
+use konsul_state::propose::Propose;
 use konsul_state::{LockId, State, StateError};
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
+use super::leading::{Leading, Term};
 use super::{DutyError, carry_out};
 use crate::lease::{Deadlines, Due, Name};
 
-/// How often deadlines are looked at.
-const EVERY: Duration = Duration::from_millis(50);
-/// A look that comes later than this found the member standing still. Shorter than that, a busy runtime may just be late, and
-/// no lease has so short a time to live that it could not be refreshed meanwhile.
-const STOOD_STILL: Duration = Duration::from_secs(1);
 /// Leases and locks read together, while nothing is published.
 const PAGE: usize = 1_000;
 /// Most leases that one Command ends, and about how much it deletes with them, so that the writes of others come between.
@@ -40,48 +34,21 @@ impl Coordination {
     pub(super) fn new(state: State, propose: Arc<dyn Propose>, deadlines: Arc<Deadlines>) -> Self {
         Self { state, propose, deadlines }
     }
+}
 
-    pub(super) async fn run(self, stop: CancellationToken) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looked = Instant::now();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            let late = looked.elapsed().saturating_sub(EVERY);
-            if late > STOOD_STILL {
-                self.deadlines.stood_still(late);
-            }
-            let kept = tokio::select! {
-                () = stop.cancelled() => return,
-                kept = self.look() => kept,
-            };
-            match kept {
-                Ok(()) => {}
-                // Both pass by themselves, and the next look finds out.
-                Err(DutyError::Propose(ProposeError::NoLeader | ProposeError::Busy)) => {}
-                Err(error) => tracing::warn!(%error, "leases could not be looked after; trying again"),
-            }
-            looked = Instant::now();
-        }
+impl Leading for Coordination {
+    const WHAT: &'static str = "leases";
+
+    fn stood_still(&self, by: Duration) {
+        self.deadlines.stood_still(by);
     }
 
-    async fn look(&self) -> Result<(), DutyError> {
-        let standing = self.propose.standing();
-        if standing.leader_id != Some(standing.member_id) {
-            self.deadlines.rest();
-            return Ok(());
-        }
-        let term = standing.term;
-        if !self.deadlines.leads(term) {
-            self.load(term).await?;
-        }
-        self.expire(term).await?;
-        let resumable = self.deadlines.resumable(RESUME_LOCKS);
-        let resumed = join_all(resumable.iter().map(|(lock, since)| self.resume(term, lock, *since))).await;
-        resumed.into_iter().collect()
+    fn rest(&self) {
+        self.deadlines.rest();
+    }
+
+    fn leads(&self, term: u64) -> bool {
+        self.deadlines.leads(term)
     }
 
     /// Begins all leases' time anew, once everything is applied that was committed under earlier leaders.
@@ -119,6 +86,15 @@ impl Coordination {
         Ok(())
     }
 
+    async fn look(&self, Term { term, .. }: Term) -> Result<(), DutyError> {
+        self.expire(term).await?;
+        let resumable = self.deadlines.resumable(RESUME_LOCKS);
+        let resumed = join_all(resumable.iter().map(|(lock, since)| self.resume(term, lock, *since))).await;
+        resumed.into_iter().collect()
+    }
+}
+
+impl Coordination {
     /// Ends what is due, some Commands at a time.
     async fn expire(&self, term: u64) -> Result<(), DutyError> {
         loop {

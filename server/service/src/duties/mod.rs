@@ -1,10 +1,12 @@
 //! What is done unasked. The leader keeps history within its bounds, ends leases whose time is over, lets locks go on that were held
-//! back; every member gives up the claims of its own callers who went away. A duty only looks at the state, and at what is in
+//! back, and says of checks what nobody else can; every member gives up the claims of its own callers who went away. A duty only looks at the state, and at what is in
 //! memory for it, and proposes Commands.
 
 mod abandoned;
 mod coordination;
+mod health;
 mod history;
+mod leading;
 
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ enum DutyError {
     State(#[from] StateError),
     #[error(transparent)]
     Propose(#[from] ProposeError),
+    #[error("the present state could not be read")]
+    Unreadable,
 }
 
 impl Duties {
@@ -46,11 +50,14 @@ impl Duties {
     ) -> Self {
         let stop = CancellationToken::new();
         let history = history::History::new(state.clone(), propose.clone(), limits);
-        let coordination = coordination::Coordination::new(state, propose.clone(), readers.deadlines.clone());
-        let giving_up = abandoned::GivingUp { propose, readers: readers.clone() };
+        let coordination =
+            coordination::Coordination::new(state.clone(), propose.clone(), readers.deadlines.clone());
+        let checks = health::Checks { state, propose: propose.clone(), book: readers.checks.clone() };
+        let giving_up = abandoned::GivingUp { propose: propose.clone(), readers: readers.clone() };
         let tasks = vec![
             tokio::spawn(history.run(compacted, stop.clone())),
-            tokio::spawn(coordination.run(stop.clone())),
+            tokio::spawn(leading::run(coordination, propose.clone(), stop.clone())),
+            tokio::spawn(leading::run(checks, propose.clone(), stop.clone())),
             tokio::spawn(giving_up.run(stop.clone())),
         ];
         Self { stop, tasks }

@@ -6,27 +6,25 @@ mod question;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use konsul_proto::v1::{self, lease_server::Lease};
 use konsul_state::command::{self, LeaseOutcome, LeaseRecord, command::Op, outcome};
-use konsul_state::propose::ProposeError;
 use konsul_state::{LeaseId, Namespace, Revision};
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::asked::Asked;
 use crate::convert;
 use crate::core::{Core, Writer};
 use crate::error::ServiceError;
 use crate::limits;
 use crate::page_token::{PageToken, request_hash};
 use crate::parse;
+use crate::streams::answer_in_order;
 
 pub(crate) use deadlines::{Deadlines, Due, Name};
 use question::Left;
 pub(crate) use question::Question;
-
-/// Requests of one stream that are asked about together.
-const TOGETHER: usize = 1_000;
 
 /// Lease over the state and the leader's deadlines.
 #[derive(Clone)]
@@ -194,7 +192,8 @@ impl LeaseService {
         }
         let count = ids.len();
         let question = Question { namespace: namespace.as_str().to_owned(), ids, refresh };
-        let answer = self.core.propose.ask_leader(question.encode_to_vec().into()).await?;
+        let asked = Asked { leases: Some(question), checks: None };
+        let answer = self.core.propose.ask_leader(asked.encode_to_vec().into()).await?;
         match Left::decode(answer) {
             Ok(Left { ms }) if ms.len() == count => Ok(ms),
             _ => Err(ServiceError::UnexpectedOutcome),
@@ -235,27 +234,11 @@ impl Lease for LeaseService {
         let place = self.core.keep_alives.enter()?;
         let stop = self.core.readers.stop.clone();
         let service = self.clone();
-        let groups = request.into_inner().take_until(stop.clone().cancelled_owned()).ready_chunks(TOGETHER);
-        let answers = groups.then(move |group| {
+        let answers = answer_in_order(request.into_inner(), stop, place, move |requests| {
             let service = service.clone();
-            async move {
-                let (requests, end): (Vec<_>, Option<Status>) = split(group);
-                let (answers, error) = service.refresh_all(requests).await;
-                let end = error.map(Status::from).or(end);
-                futures_util::stream::iter(answers.into_iter().map(Ok).chain(end.map(Err)))
-            }
+            async move { service.refresh_all(requests).await }
         });
-        // Ends with the first error, as a stream of gRPC does.
-        let answers = answers.flatten().scan(false, |is_over, answer| {
-            let goes_on = !std::mem::replace(is_over, answer.is_err());
-            std::future::ready(goes_on.then_some(answer))
-        });
-        let end = futures_util::stream::once(async move {
-            // Given back with the stream.
-            drop(place);
-            stop.is_cancelled().then(|| Err(ServiceError::from(ProposeError::ShuttingDown).into()))
-        });
-        Ok(Response::new(Box::pin(answers.chain(end.filter_map(std::future::ready)))))
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn refresh(
@@ -287,16 +270,4 @@ impl Lease for LeaseService {
     ) -> Result<Response<v1::LeaseListResponse>, Status> {
         Ok(Response::new(self.list_page(request.into_inner()).await?))
     }
-}
-
-/// The requests up to the first error, and that one.
-fn split(group: Vec<Result<v1::KeepAliveRequest, Status>>) -> (Vec<v1::KeepAliveRequest>, Option<Status>) {
-    let mut requests = Vec::with_capacity(group.len());
-    for request in group {
-        match request {
-            Ok(request) => requests.push(request),
-            Err(status) => return (requests, Some(status)),
-        }
-    }
-    (requests, None)
 }

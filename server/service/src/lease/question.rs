@@ -26,12 +26,11 @@ pub(crate) struct Left {
 }
 
 impl Question {
-    /// The leader's answer; `None` while it does not know the leases yet, or to what is no question.
-    pub(crate) fn answer(question: Bytes, term: u64, deadlines: &Deadlines) -> Option<Bytes> {
-        let question = Self::decode(question).ok()?;
-        let namespace = Namespace::parse(&question.namespace).ok()?;
-        let ids = question.ids.into_iter().map(LeaseId);
-        let ms = match question.refresh {
+    /// The leader's answer; `None` while it does not know the leases yet.
+    pub(crate) fn answer(self, term: u64, deadlines: &Deadlines) -> Option<Bytes> {
+        let namespace = Namespace::parse(&self.namespace).ok()?;
+        let ids = self.ids.into_iter().map(LeaseId);
+        let ms = match self.refresh {
             true => deadlines.refresh(term, &namespace, ids)?,
             false => deadlines.left(term, &namespace, ids)?,
         };

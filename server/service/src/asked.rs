@@ -1,0 +1,28 @@
+//! What members ask their leader, which has it in memory alone. Each question is its own room's; here is what they have in common.
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::readers::Readers;
+use crate::{health, lease};
+
+/// One question.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Asked {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) leases: Option<lease::Question>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) checks: Option<health::Question>,
+}
+
+impl Asked {
+    /// The answer of the leader of this term; `None` while it can't tell yet, or to what is no question.
+    pub(crate) fn answer(question: Bytes, term: u64, readers: &Readers) -> Option<Bytes> {
+        let Self { leases, checks } = Self::decode(question).ok()?;
+        match (leases, checks) {
+            (Some(question), None) => question.answer(term, &readers.deadlines),
+            (None, Some(question)) => question.answer(term, &readers.checks),
+            (None, None) | (Some(_), Some(_)) => None,
+        }
+    }
+}
