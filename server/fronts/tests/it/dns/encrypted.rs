@@ -153,6 +153,22 @@ async fn silent_clients_are_closed() {
     server.stop().await;
 }
 
+/// A client that asks and asks and never reads is cut.
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut() {
+    let certified = certified();
+    let mut settings = encrypted(&certified);
+    settings.bounds.idle_timeout = Duration::from_millis(300);
+    let server = Running::start(settings);
+    let wire = question("big.service.konsul. SRV").to_vec().unwrap();
+    let head = get(&format!("/dns-query?dns={}", URL_SAFE_NO_PAD.encode(&wire)))
+        .replace("connection: close\r\n", "");
+    let mut stream = connect(server.https.unwrap(), &certified, b"http/1.1").await;
+    let flood = async { while stream.write_all(head.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), flood).await.expect("the connection is cut");
+    server.stop().await;
+}
+
 /// When the front stops, so do its encrypted connections.
 #[tokio::test]
 async fn a_front_that_stops_closes_encrypted_connections() {
