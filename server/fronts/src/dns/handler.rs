@@ -224,14 +224,10 @@ impl Handler {
             }
         }
         let verdict = resolver.resolve(query.name(), query.rtype, source);
-        match &verdict {
-            Verdict::Kept(kept) => {
-                self.tally.event(Event::CacheMiss);
-                let bytes = kept.template.size() + query.key().len() + size_of::<Kept>();
-                self.cache.insert(query.key().into(), kept.clone(), bytes);
-            }
-            // It may have been there before.
-            _ => self.cache.remove(query.key()),
+        if let Verdict::Kept(kept) = &verdict {
+            self.tally.event(Event::CacheMiss);
+            let bytes = kept.template.size() + query.key().len() + size_of::<Kept>();
+            self.cache.insert(query.key().into(), kept.clone(), bytes);
         }
         Some(verdict)
     }

@@ -51,7 +51,11 @@ where
         .max_header_list_size(MAX_HEADER_BYTES)
         .keep_alive_interval(idle)
         .keep_alive_timeout(idle);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle)
+        .max_buf_size(MAX_HEADER_BYTES as usize);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut is_ending = false;
     loop {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::directory::{Directory, Instance, Node, PtrTarget, Service};
 use super::names::{Found, HOSTMASTER, NAME_SERVER, Names, Owner, Select, Subject};
@@ -36,10 +36,11 @@ pub(super) struct Kept {
     pub(super) zone: ZoneAt,
 }
 
-/// What an answer was made of.
+/// What an answer was made of. An answer that is kept for long must not keep a service of 10,000 instances; the address of what it was made of
+/// belongs to nobody else all the same, as long as there is this.
 pub(super) enum Source {
-    Service(Arc<Service>),
-    Node(Arc<Node>),
+    Service(Weak<Service>),
+    Node(Weak<Node>),
 }
 
 /// Where in the question the name of the zone begins, whose SOA goes with negative answers (RFC 2308).
@@ -94,14 +95,14 @@ impl Resolver {
             Subject::Service { owner, select } => {
                 let kept = self.directory.service(&owner.namespace, &owner.name).and_then(|service| {
                     let template = self.service(&question, owner, select, &service)?;
-                    Some((Source::Service(service), template))
+                    Some((Source::Service(Arc::downgrade(&service)), template))
                 });
                 keep(owner, kept, zone)
             }
             Subject::Node(owner) => {
                 let kept = self.directory.node(&owner.namespace, &owner.name).map(|node| {
                     let template = self.node(rtype, &node);
-                    (Source::Node(node), template)
+                    (Source::Node(Arc::downgrade(&node)), template)
                 });
                 keep(owner, kept, zone)
             }
@@ -113,10 +114,10 @@ impl Resolver {
         let Owner { namespace, name } = &kept.owner;
         match &kept.source {
             Source::Service(then) => {
-                self.directory.service(namespace, name).is_some_and(|now| Arc::ptr_eq(then, &now))
+                self.directory.service(namespace, name).is_some_and(|now| then.as_ptr() == Arc::as_ptr(&now))
             }
             Source::Node(then) => {
-                self.directory.node(namespace, name).is_some_and(|now| Arc::ptr_eq(then, &now))
+                self.directory.node(namespace, name).is_some_and(|now| then.as_ptr() == Arc::as_ptr(&now))
             }
         }
     }

@@ -245,7 +245,8 @@ impl Running {
 
     /// What is answered to a datagram.
     pub(crate) async fn ask_udp(&self, packet: &[u8]) -> Vec<u8> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let local = if self.address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let socket = UdpSocket::bind(local).await.unwrap();
         socket.connect(self.address).await.unwrap();
         socket.send(packet).await.unwrap();
         let mut buffer = vec![0; 65_535];

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod connections;
+mod encrypted;
 mod fixture;
 mod fuzz;
 mod limits;

@@ -219,6 +219,21 @@ async fn answers_are_kept_as_long_as_they_say() {
     server.stop().await;
 }
 
+/// RFC 1035 §3.2.1: what is kept grows old, and is asked for again when its time is over.
+#[tokio::test]
+async fn answers_that_are_kept_grow_old() {
+    let upstream = Upstream::start(one_address).await;
+    let server = Running::start(through(&[&upstream]));
+    for (after_s, ttl, asked) in [(0, 60, 1), (25, 35, 1), (34, 1, 1), (2, 60, 2)] {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(after_s)).await;
+        tokio::time::resume();
+        let answer = server.ask("www.example. A rd").await;
+        assert_eq!((answer.answers[0].ttl, upstream.asked()), (ttl, asked), "{after_s} s later");
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn questions_under_way_are_bounded() {
     let upstream = Upstream::start(never).await;

@@ -100,12 +100,19 @@ async fn warning_instances_may_be_left_out() {
 /// Both families side by side, and all addresses of a host: an answer comes from the address that was asked.
 #[tokio::test]
 async fn all_addresses_can_be_listened_on() {
-    let listen = vec!["0.0.0.0:0".parse().unwrap(), "[::]:0".parse().unwrap()];
-    let mut server = Running::start(Settings { listen, ..settings() });
-    for host in ["127.0.0.1", "127.0.0.2"] {
-        server.address.set_ip(host.parse().unwrap());
-        // The client's socket is connected, so it takes answers of that address only.
-        assert_eq!(server.ask("kept.service.konsul. A").await.answers.len(), 1, "{host}");
+    for (listen, hosts) in [("0.0.0.0:0", ["127.0.0.1", "127.0.0.2"]), ("[::]:0", ["::1", "::1"])] {
+        let mut server = Running::start(Settings { listen: vec![listen.parse().unwrap()], ..settings() });
+        // The same port of the other family is another's.
+        let other = if server.address.is_ipv4() { "[::]" } else { "0.0.0.0" };
+        let other = format!("{other}:{}", server.address.port()).parse().unwrap();
+        let beside = Running::start(Settings { listen: vec![other], ..settings() });
+        for host in hosts {
+            server.address.set_ip(host.parse().unwrap());
+            // The client's socket is connected, so it takes answers of that address only.
+            assert_eq!(server.ask("kept.service.konsul. A").await.answers.len(), 1, "{host}");
+            assert_eq!(server.ask("kept.service.konsul. A tcp").await.answers.len(), 1, "{host}");
+        }
+        beside.stop().await;
+        server.stop().await;
     }
-    server.stop().await;
 }

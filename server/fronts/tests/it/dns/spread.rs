@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use konsul_fronts::dns::settings::Access;
-use konsul_fronts::dns::{Health, Instance, Service, Settings};
+use konsul_fronts::dns::{Directory, Health, Instance, Service, Settings};
 
-use super::fixture::{Fake, Running, in_health, instance, settings, show};
+use super::fixture::{Fake, Running, crowd, in_health, instance, settings, show};
 
 /// How often each first record was answered, in `rounds` answers.
 async fn firsts(server: &Running, asked: &str, rounds: usize) -> HashMap<String, usize> {
@@ -87,6 +87,18 @@ async fn what_is_asked_again_is_not_made_again() {
     assert_eq!(server.count_of("events", "cache_hit", 37).await, 37);
     assert_eq!(server.count_of("events", "cache_miss", 3).await, 3);
     assert_eq!(server.count_of("queries_by_type", "other", 10).await, 10);
+    server.stop().await;
+}
+
+/// What an answer was made of goes when the directory lets go of it, although the answer is kept.
+#[tokio::test]
+async fn answers_that_are_kept_keep_no_services() {
+    let server = Running::start(settings());
+    server.ask("big.service.konsul. A").await;
+    let before = Arc::downgrade(&server.fake.service("default", "big").unwrap());
+    server.fake.put("default", "big", crowd(1));
+    assert!(before.upgrade().is_none());
+    assert_eq!(server.ask("big.service.konsul. A").await.answers.len(), 1);
     server.stop().await;
 }
 

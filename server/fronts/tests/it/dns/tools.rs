@@ -1,13 +1,8 @@
 //! What dig and kdig, which nobody here wrote, say about the front (Debian packages dnsutils and knot-dnsutils).
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::sync::Arc;
+use std::net::SocketAddr;
 
-use konsul_fronts::dns::Settings;
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
-
+use super::encrypted::{certified, encrypted};
 use super::fixture::{Running, settings};
 
 /// Runs a tool against an address and gives what it printed.
@@ -92,33 +87,14 @@ async fn dig_finds_our_cookies_good() {
     server.stop().await;
 }
 
-/// A certificate for `dns.example` in a folder, and what serves it.
-fn certificate(folder: &Path) -> Arc<ServerConfig> {
-    let key = rcgen::generate_simple_self_signed(["dns.example".to_owned()]).unwrap();
-    std::fs::write(folder.join("ca.pem"), key.cert.pem()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let private = PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![key.cert.der().clone()], private)
-        .unwrap();
-    Arc::new(config)
-}
-
 /// RFC 7858, RFC 8484, RFC 8467: over TLS and HTTPS, with the certificate checked, and padded.
 #[tokio::test]
 async fn kdig_asks_over_tls_and_https() {
     let folder = tempfile::tempdir().unwrap();
-    let free = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let server = Running::start(Settings {
-        tls: Some(certificate(folder.path())),
-        tls_listen: free.clone(),
-        https_listen: free,
-        ..settings()
-    });
+    let certified = certified();
     let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, certified.cert.pem()).unwrap();
+    let server = Running::start(encrypted(&certified));
     let tls = format!("+tls +tls-ca={} +tls-hostname=dns.example", ca.display());
     let https = format!("{tls} +https=dns.example/dns-query");
     for (address, transport) in [
