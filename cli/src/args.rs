@@ -10,11 +10,14 @@ use crate::compact::Compact;
 use crate::completion::Completion;
 use crate::defrag::Defrag;
 use crate::elect::Elect;
+use crate::health::Health;
 use crate::kv::Kv;
 use crate::lease::Lease;
 use crate::lock::Lock;
+use crate::node::Node;
 use crate::recover::Recover;
 use crate::server::Server;
+use crate::service::Service;
 use crate::status::Status;
 use crate::tls::Tls;
 use crate::transfer::{Export, Import};
@@ -29,6 +32,7 @@ Examples:
   konsul kv put app/port 8080                    write a key
   konsul kv get app/port                         read it
   konsul kv watch app/ --exec ./reload.sh        run a command on every change
+  konsul service register web --id web-1 --address 192.0.2.10 --port 8080
   konsul lock jobs/nightly -- ./nightly.sh       run a command while holding a lock
 
 Exit codes:
@@ -54,6 +58,9 @@ pub(crate) enum Command {
     Lease(Lease),
     Lock(Lock),
     Elect(Elect),
+    Service(Service),
+    Node(Node),
+    Health(Health),
     Backup(Backup),
     Cluster(Cluster),
     Compact(Compact),

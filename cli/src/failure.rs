@@ -62,6 +62,14 @@ pub(crate) enum Failure {
     /// A cluster without a leader.
     #[error("no leader is known: fewer voters are alive, or reach each other, than a majority")]
     NoLeader,
+    /// A service none of whose instances may be picked.
+    #[error(
+        "no instance of {service} may be picked: `konsul service instances {service}` shows how they are"
+    )]
+    NoInstance { service: String },
+    /// A node that is not there.
+    #[error("there is no node {name}")]
+    NoNode { name: String },
     /// What a command held is lost.
     #[error("{what} is lost")]
     Lost { what: String },

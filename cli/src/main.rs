@@ -5,6 +5,7 @@
 //! - `args`: the command line
 //! - `session`: the client and the output of a command
 //! - `kv`, `lease`, `lock`, `elect`, `status`, `compact`, `defrag`: the client commands, one file each
+//! - `service`, `node`, `health`: services, where they run, and how they are
 //! - `transfer`: `export` and `import`
 //! - `backup`: backups of a whole store, with `progress` on a terminal
 //! - `holding`: runs a command while something is held; `signals`: what it is told meanwhile
@@ -24,14 +25,17 @@ mod completion;
 mod defrag;
 mod elect;
 mod failure;
+mod health;
 mod holding;
 mod kv;
 mod lease;
 mod lock;
+mod node;
 mod output;
 mod progress;
 mod recover;
 mod server;
+mod service;
 mod session;
 mod signals;
 mod status;
@@ -75,6 +79,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(command) => session::run(cli.client, |session| command.run(session)),
         Command::Lease(command) => session::run(cli.client, |session| command.run(session)),
         Command::Lock(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Service(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Node(command) => session::run(cli.client, |session| command.run(session)),
+        Command::Health(command) => session::run(cli.client, |session| command.run(session)),
         Command::Elect(command) => session::run(cli.client, |session| command.run(session)),
     }
 }

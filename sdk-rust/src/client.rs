@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::admin::Admin;
+use crate::catalog::Catalog;
 use crate::election::Elections;
 use crate::error::Error;
+use crate::health::Health;
 use crate::kv::Kv;
 use crate::lease::Leases;
 use crate::lock::Locks;
@@ -97,6 +99,16 @@ impl Client {
     /// The Election service, in the client's namespace.
     pub fn elections(&self) -> Elections {
         Elections::new(self.clone())
+    }
+
+    /// Services and where their instances run.
+    pub fn catalog(&self) -> Catalog {
+        Catalog::new(self.clone())
+    }
+
+    /// How instances and nodes are.
+    pub fn health(&self) -> Health {
+        Health::new(self.clone())
     }
 
     /// The Admin service.

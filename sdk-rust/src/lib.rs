@@ -44,15 +44,18 @@
 //! - [`kv`]: reads and writes, one builder a call
 //! - [`watch`]: changes as they happen
 //! - [`lease`], [`lock`], [`election`]: what is held as long as a guard lives, and tells when it is lost
+//! - [`catalog`], [`health`]: services, where their instances run, and how these are
 //! - [`Admin`]: status and compaction
 //! - [`Error`]: what went wrong
 
 mod address;
 mod admin;
 mod call;
+pub mod catalog;
 mod client;
 pub mod election;
 mod error;
+pub mod health;
 mod keys;
 pub mod kv;
 pub mod lease;
@@ -63,9 +66,11 @@ mod transport;
 pub mod watch;
 
 pub use admin::Admin;
+pub use catalog::{Catalog, Registered};
 pub use client::{Client, ClientBuilder};
 pub use election::{Elections, Leadership};
 pub use error::{Answer, CompactedError, Error, Unreachable};
+pub use health::Health;
 pub use keys::Keys;
 pub use konsul_proto::DESCRIPTOR_SET;
 pub use konsul_proto::v1 as proto;

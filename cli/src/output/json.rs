@@ -48,7 +48,20 @@ named!(
     LeaseGetResponse,
     LeaseListResponse,
     LockGetResponse,
-    LeaderResponse
+    LeaderResponse,
+    RegisterResponse,
+    DeregisterResponse,
+    SetMaintenanceResponse,
+    ConfigureServiceResponse,
+    ListServicesResponse,
+    ListInstancesResponse,
+    ResolveResponse,
+    DependenciesResponse,
+    ListNodesResponse,
+    GetNodeResponse,
+    ListChecksResponse,
+    UpdateCheckResponse,
+    ListTransitionsResponse
 );
 
 /// A message as one line.

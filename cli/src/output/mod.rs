@@ -3,6 +3,7 @@
 
 mod changes;
 mod coordination;
+mod discovery;
 mod imported;
 pub(crate) mod json;
 mod text;

@@ -306,13 +306,13 @@ pub(super) fn fields(fields: &[(&str, String)]) -> String {
 
 /// Columns, aligned but for the last.
 pub(super) fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).chain([head[column].len()]).max();
+    let width = |column: usize| rows.iter().map(|row| seen(&row[column])).chain([head[column].len()]).max();
     let widths: Vec<usize> = (0..COLUMNS).map(|column| width(column).unwrap_or(0)).collect();
     let line = |cells: Vec<&str>| {
         let (last, aligned) = cells.split_last().unwrap_or((&"", &[]));
         let mut line = String::new();
         for (cell, width) in aligned.iter().zip(&widths) {
-            let _ = write!(line, "{cell:<width$}  ");
+            let _ = write!(line, "{cell}{:1$}  ", "", width.saturating_sub(seen(cell)));
         }
         line + last
     };
@@ -322,6 +322,11 @@ pub(super) fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: &[[String
         text.push('\n');
     }
     text
+}
+
+/// How many characters of a cell are seen: its colours are not.
+fn seen(cell: &str) -> usize {
+    anstream::adapter::strip_str(cell).map(|part| part.chars().count()).sum()
 }
 
 /// The beginning of a value in one line; of bytes that are no text only how many they are.

@@ -7,6 +7,7 @@ mod catalog;
 mod coordination;
 mod door;
 mod harness;
+mod health;
 mod history_bounds;
 mod limits;
 mod reads;

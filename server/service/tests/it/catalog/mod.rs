@@ -57,7 +57,7 @@ impl Catalog {
     }
 }
 
-pub(super) fn instance(service: &str, id: &str) -> v1::Instance {
+pub(crate) fn instance(service: &str, id: &str) -> v1::Instance {
     v1::Instance {
         service: service.into(),
         id: id.into(),
@@ -77,7 +77,7 @@ pub(super) fn node(name: &str) -> v1::Node {
     v1::Node { name: name.into(), address: "192.0.2.1".into(), ..Default::default() }
 }
 
-pub(super) fn ids(instances: &[v1::InstanceInfo]) -> Vec<String> {
+pub(crate) fn ids(instances: &[v1::InstanceInfo]) -> Vec<String> {
     instances.iter().map(|info| info.instance.as_ref().unwrap().id.clone()).collect()
 }
 
@@ -85,7 +85,7 @@ pub(super) fn resolve(service: &str, strategy: v1::Strategy, limit: u32) -> v1::
     v1::ResolveRequest { service: service.into(), strategy: strategy.into(), limit, ..Default::default() }
 }
 
-pub(super) fn all_of(service: &str) -> v1::ListInstancesRequest {
+pub(crate) fn all_of(service: &str) -> v1::ListInstancesRequest {
     v1::ListInstancesRequest { service: service.into(), ..Default::default() }
 }
 
