@@ -13,7 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   konsul health checks web                       the checks of all instances of a service
   konsul health pass web web-1                   pass its TTL check
-  konsul health fail web web-1 --output 'disk full'
+  konsul health fail web web-1 --note 'disk full'
   konsul health history web web-1                when it was how";
 
 /// Look at checks, and say how instances are
@@ -70,7 +70,7 @@ struct Result {
     check: String,
     /// What there is to say
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    output: String,
+    note: String,
 }
 
 impl Health {
@@ -97,6 +97,6 @@ impl Result {
     async fn tell(self, session: &Session, status: HealthStatus) -> std::result::Result<(), Failure> {
         let owner = Owner::Instance(InstanceName { service: self.service, id: self.id });
         let name = CheckName { owner: Some(owner), check: self.check };
-        session.output.message(&session.client.health().update(name, status, &self.output).await?)
+        session.output.message(&session.client.health().update(name, status, &self.note).await?)
     }
 }

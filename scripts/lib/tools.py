@@ -145,3 +145,24 @@ def _run(command, env=None):
     if done.returncode != 0:
         last = (done.stdout.strip().splitlines() or ["no output"])[-1]
         raise MissingTool(f"`{' '.join(command[:4])} …` failed: {last}")
+
+
+def python_with(requirements):
+    """A Python with these packages from PyPI, in a virtual environment named after the exact pins."""
+    pins = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    venv = CACHE / "tools" / f"python-{pins}"
+    python = venv / "bin" / "python"
+    if (venv / "complete").exists():
+        return python
+    print(f"installing {requirements.name} of {requirements.parent.name}", flush=True)
+    shutil.rmtree(venv, ignore_errors=True)
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
+        _run([*_pip(), "--python", str(python), "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:",
+              "-r", str(requirements)])
+    except MissingTool:
+        shutil.rmtree(venv, ignore_errors=True)
+        raise
+    (venv / "complete").touch()
+    return python

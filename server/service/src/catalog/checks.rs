@@ -102,6 +102,10 @@ fn check(path: &str, check: v1::Check, of_node: bool) -> Result<NamedCheck, Serv
         initial: initial(path, check.initial)?.into(),
         kind: Some(self::kind(path, kind)?),
     };
+    if is_active {
+        let problem = "is of a kind that this version does not carry out yet: use ttl and pass it, or alias";
+        return Err(ServiceError::field(format!("{path}kind"), problem));
+    }
     Ok(NamedCheck { id, definition: Some(definition) })
 }
 

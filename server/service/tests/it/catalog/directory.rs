@@ -44,7 +44,7 @@ fn written(state: &State, namespace: &Namespace) -> BTreeMap<String, String> {
     all
 }
 
-async fn step(c: &mut Catalog, rng: &mut StdRng) {
+pub(super) async fn step(c: &mut Catalog, rng: &mut StdRng) {
     let service = *["web", "db", "cache"].choose(rng).unwrap();
     let id = format!("i{}", rng.random_range(0..4));
     let on = format!("n{}", rng.random_range(0..2));

@@ -4,6 +4,7 @@ mod directory;
 mod listing;
 mod refusals;
 mod resolving;
+mod watching;
 
 use konsul_proto::v1::catalog_client::CatalogClient;
 use konsul_proto::v1::{self, HealthStatus};

@@ -164,6 +164,8 @@ async fn each_rule_names_its_field() {
         })
     };
     let cases = [
+        // Nobody would carry it out.
+        (active(None, None, 0), "checks[0].kind"),
         (active(seconds(0), None, 0), "checks[0].interval"),
         (active(seconds(3_601), None, 0), "checks[0].interval"),
         (active(seconds(100), seconds(61), 0), "checks[0].timeout"),
