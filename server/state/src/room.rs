@@ -5,20 +5,22 @@
 use std::fs::File;
 use std::ops::Bound;
 
+use bytes::Bytes;
 use heed::{RoTxn, WithoutTls};
 use prost::Message;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use crate::command::{
-    self, CatalogDeregister, CatalogMaintain, CatalogRegister, CheckName, InstanceKey, InstanceRegistration,
-    KvDeleteRange, LockName, MAX_RANGE_BYTES, Registration, command::Op, kv_operation,
+    self, CatalogDeregister, CatalogMaintain, CatalogRegister, CheckName, InstanceDefinition, InstanceKey,
+    InstanceRegistration, KvDeleteRange, LockName, MAX_RANGE_BYTES, Registration, command::Op, kv_operation,
 };
 use crate::error::StateError;
 use crate::ids::{CheckId, CheckOwner, InstanceId, Key, Label, LeaseId, LockId, Namespace, NodeId};
 use crate::store::{Entry, Payload, Store};
+use crate::tables::chain::Link;
 use crate::tables::found::By;
-use crate::tables::{ObjectTable, Tables, bound, check, found, instance, kv, lock};
+use crate::tables::{ObjectTable, Tables, bound, check, decode, found, instance, kv, lock, node};
 
 /// Bytes kept allocated ahead of the last page in use, beside what a run itself may need.
 const AHEAD_BYTES: u64 = 16 << 20;
@@ -28,6 +30,15 @@ const GROWTH: u64 = 8;
 
 /// What a small row comes to beside its value.
 const ROW_BYTES: u64 = 256;
+
+/// What becomes of an instance or a node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It changes, and all that follows from it.
+    Changes,
+    /// It goes, or is another one afterwards: what it is found by as well.
+    Goes,
+}
 
 /// The allocated part of the state's file.
 pub(crate) struct Room {
@@ -116,22 +127,23 @@ fn growth(store: &Store, payload: &Payload) -> Result<u64, StateError> {
             Some(Op::CatalogRegister(register)) => bytes += registered_bytes(store, register)?,
             Some(Op::CheckReport(report)) => {
                 let checks = report.reports.iter().filter_map(|report| report.check.as_ref());
-                bytes += checked_bytes(store, checks)?;
+                bytes += checked_bytes(store, checks, Fate::Changes)?;
             }
             Some(Op::CheckSettle(settle)) => {
                 let checks = settle.checks.iter().filter_map(|held| held.check.as_ref());
-                bytes += checked_bytes(store, checks)?;
+                bytes += checked_bytes(store, checks, Fate::Changes)?;
             }
             Some(Op::CatalogReap(reap)) => {
                 let checks = reap.instances.iter().filter_map(|overdue| overdue.check.as_ref());
-                bytes += checked_bytes(store, checks)?;
+                bytes += checked_bytes(store, checks, Fate::Goes)?;
             }
-            Some(
-                Op::CatalogDeregister(CatalogDeregister { namespace, what })
-                | Op::CatalogMaintain(CatalogMaintain { namespace, what, .. }),
-            ) => {
-                let namespace = Namespace::trusted(namespace);
-                bytes += reach_bytes(store, CheckOwner::trusted(&namespace, what.as_ref()))?;
+            Some(Op::CatalogDeregister(CatalogDeregister { namespace, what })) => {
+                let owner = CheckOwner::trusted(&Namespace::trusted(namespace), what.as_ref());
+                bytes += reach_bytes(store, owner, Fate::Goes)?;
+            }
+            Some(Op::CatalogMaintain(CatalogMaintain { namespace, what, .. })) => {
+                let owner = CheckOwner::trusted(&Namespace::trusted(namespace), what.as_ref());
+                bytes += reach_bytes(store, owner, Fate::Changes)?;
             }
             // These touch a few small rows, or those that they bring.
             Some(
@@ -160,7 +172,7 @@ fn lease_bytes(store: &Store, namespace: &str, id: u64) -> Result<u64, StateErro
     let load = bound::load(&tables, &txn, &namespace, LeaseId(id))?;
     let mut bytes = load.bytes + load.count * ROW_BYTES;
     for instance in bound::instances(&tables, &txn, &namespace, LeaseId(id))? {
-        bytes += reach_bytes(store, Some(CheckOwner::Instance(instance)))?;
+        bytes += reach_bytes(store, Some(CheckOwner::Instance(instance)), Fate::Goes)?;
     }
     for (kind, name, _) in bound::claims(&tables, &txn, &namespace, LeaseId(id))? {
         let lock = LockId { namespace: namespace.clone(), kind, name: Key::trusted(&name) };
@@ -177,58 +189,87 @@ fn registered_bytes(store: &Store, register: &CatalogRegister) -> Result<u64, St
         if let Some(node) = node {
             let name = Label::trusted(&node.name);
             let node = CheckOwner::Node(NodeId { namespace: namespace.clone(), name });
-            bytes += reach_bytes(store, Some(node))?;
+            bytes += reach_bytes(store, Some(node), Fate::Changes)?;
         }
-        if let Some(InstanceRegistration { service, id, .. }) = instance {
+        if let Some(InstanceRegistration { service, id, definition, .. }) = instance {
             let key = InstanceKey { service: service.clone(), id: id.clone() };
             let instance = CheckOwner::Instance(InstanceId::trusted(&namespace, &key));
-            bytes += reach_bytes(store, Some(instance))?;
+            bytes += reach_bytes(store, Some(instance), Fate::Goes)?;
+            bytes += definition.as_ref().map_or(0, indexed_bytes);
         }
     }
     Ok(bytes)
 }
 
 /// What goes into history with the results of checks.
-fn checked_bytes<'c>(store: &Store, checks: impl Iterator<Item = &'c CheckName>) -> Result<u64, StateError> {
+fn checked_bytes<'c>(
+    store: &Store,
+    checks: impl Iterator<Item = &'c CheckName>,
+    fate: Fate,
+) -> Result<u64, StateError> {
     let mut bytes = 0;
     for check in checks {
-        bytes += reach_bytes(store, CheckId::trusted(Some(check)).map(|check| check.owner))?;
+        bytes += reach_bytes(store, CheckId::trusted(Some(check)).map(|check| check.owner), fate)?;
     }
     Ok(bytes)
 }
 
-/// The bytes of all rows that may change with an instance or a node: their own, those of their checks, of a node's instances, and of who
-/// follows those.
-fn reach_bytes(store: &Store, owner: Option<CheckOwner>) -> Result<u64, StateError> {
+/// The bytes of all rows that may change with an instance or a node: their own, those of their checks, of a node's instances, of who
+/// follows those, and of what those are found by that go.
+fn reach_bytes(store: &Store, owner: Option<CheckOwner>, fate: Fate) -> Result<u64, StateError> {
     let Some(owner) = owner else { return Ok(0) };
     let txn = store.env.read_txn()?;
     let tables = store.sides.present(&store.progress(&txn)?);
+    let mut bytes = ROW_BYTES + checks_bytes(&tables, &txn, &owner)?;
     let instances = match &owner {
         CheckOwner::Instance(id) => vec![id.clone()],
         CheckOwner::Node(id) => {
+            bytes += row_bytes::<node::Node>(&tables, &txn, id)?;
             let by = By::Node(id.name.as_str());
             found::instances(&tables, &txn, &id.namespace, &by, None, usize::MAX)?
         }
     };
-    let mut bytes = ROW_BYTES + checks_bytes(&tables, &txn, &owner)?;
     for id in instances {
-        bytes += instance_bytes(&tables, &txn, &id)?;
-        if matches!(owner, CheckOwner::Node(_)) {
-            bytes += checks_bytes(&tables, &txn, &CheckOwner::Instance(id.clone()))?;
+        bytes += row_bytes::<instance::Instance>(&tables, &txn, &id)?;
+        if fate == Fate::Goes {
+            let record = record::<instance::Instance>(&tables, &txn, &id)?;
+            let definition = record.and_then(|record| record.definition);
+            bytes += definition.as_ref().map_or(0, indexed_bytes);
+            if matches!(owner, CheckOwner::Node(_)) {
+                bytes += checks_bytes(&tables, &txn, &CheckOwner::Instance(id.clone()))?;
+            }
         }
         for follower in found::followers(&tables, &txn, &id)? {
+            bytes += row_bytes::<check::Check>(&tables, &txn, &follower)?;
             if let CheckOwner::Instance(id) = &follower.owner {
-                bytes += ROW_BYTES + instance_bytes(&tables, &txn, id)?;
+                bytes += row_bytes::<instance::Instance>(&tables, &txn, id)?;
             }
         }
     }
     Ok(bytes)
 }
 
-fn instance_bytes(tables: &Tables, txn: &RoTxn<'_>, id: &InstanceId) -> Result<u64, StateError> {
+/// What the rows come to that an instance is found by.
+fn indexed_bytes(definition: &InstanceDefinition) -> u64 {
+    ROW_BYTES * (1 + definition.tags.len() + definition.metadata.len()) as u64
+}
+
+fn row_bytes<T: ObjectTable>(tables: &Tables, txn: &RoTxn<'_>, key: &T::Key) -> Result<u64, StateError> {
     let mut row_key = Vec::with_capacity(96);
-    instance::Instance::encode_key(id, &mut row_key);
-    Ok(tables.instance.get(txn, &row_key)?.map_or(0, |row| (row_key.len() + row.len()) as u64))
+    T::encode_key(key, &mut row_key);
+    let row = T::db(tables).get(txn, &row_key)?;
+    Ok(row.map_or(0, |row| ROW_BYTES + (row_key.len() + row.len()) as u64))
+}
+
+fn record<T: ObjectTable>(
+    tables: &Tables,
+    txn: &RoTxn<'_>,
+    key: &T::Key,
+) -> Result<Option<T::Record>, StateError> {
+    let mut row_key = Vec::with_capacity(96);
+    T::encode_key(key, &mut row_key);
+    let Some(row) = T::db(tables).get(txn, &row_key)? else { return Ok(None) };
+    decode(T::SPEC, Bytes::copy_from_slice(Link::split(row)?.1)).map(Some)
 }
 
 fn checks_bytes(tables: &Tables, txn: &RoTxn<'_>, owner: &CheckOwner) -> Result<u64, StateError> {

@@ -22,14 +22,17 @@ use crate::tx::Tx;
 
 type Done = Result<Result<CatalogOutcome, Reason>, StateError>;
 
-/// Most checks of an instance whose registration is brief.
+/// Most checks of an instance whose registration is brief, and most of what it is found by.
 const BRIEF_CHECKS: usize = 4;
+const BRIEF_INDEXED: usize = 16;
 
 /// Whether the Command touches few rows, whose number is known before they are read.
 pub(super) fn is_brief(register: &CatalogRegister) -> bool {
     match &register.registrations[..] {
         [Registration { node: None, instance: Some(instance) }] => {
+            let indexed = |d: &InstanceDefinition| d.tags.len() + d.metadata.len();
             instance.checks.as_ref().is_none_or(|set| set.checks.len() <= BRIEF_CHECKS)
+                && instance.definition.as_ref().is_none_or(|d| indexed(d) <= BRIEF_INDEXED)
         }
         _ => false,
     }
@@ -38,7 +41,7 @@ pub(super) fn is_brief(register: &CatalogRegister) -> bool {
 /// Registers nodes and instances, in order, all or none.
 pub(super) fn register(tx: &mut Tx<'_, '_>, register: CatalogRegister) -> Done {
     let namespace = Namespace::trusted(&register.namespace);
-    let mut tally = Tally::default();
+    let mut tally = Tally { has_aliases: has_aliases(&register), ..Tally::default() };
     for registration in &register.registrations {
         if let Err(reason) = tally.admit(tx, &namespace, registration)? {
             return Ok(Err(reason));
@@ -55,17 +58,41 @@ pub(super) fn register(tx: &mut Tx<'_, '_>, register: CatalogRegister) -> Done {
     Ok(Ok(CatalogOutcome::default()))
 }
 
-/// What the registrations of a Command come to, with what is there already.
+/// Whether the Command has alias checks.
+fn has_aliases(register: &CatalogRegister) -> bool {
+    let instances = register.registrations.iter().filter_map(|registration| registration.instance.as_ref());
+    instances.flat_map(|instance| &instance.checks).any(|set| !followed(Some(set)).is_empty())
+}
+
+/// Service and id of an instance.
+type Name = (String, String);
+
+/// The instances that alias checks follow, each as often as it is followed.
+fn followed(checks: Option<&CheckSet>) -> Vec<Name> {
+    let definitions =
+        checks.into_iter().flat_map(|set| &set.checks).filter_map(|check| check.definition.as_ref());
+    let alias = |definition: &CheckDefinition| match &definition.kind {
+        Some(Kind::Alias(key)) => Some((key.service.clone(), key.id.clone())),
+        _ => None,
+    };
+    definitions.filter_map(alias).collect()
+}
+
+/// What the registrations of a Command that were looked at so far make of what is there.
 #[derive(Default)]
 struct Tally {
+    /// Those that are there by now.
     nodes: BTreeSet<String>,
-    /// Where the instances are that the Command registers.
-    placed: BTreeMap<(String, String), String>,
-    services: BTreeMap<String, u64>,
-    on_nodes: BTreeMap<String, u64>,
-    followers: BTreeMap<(String, String), u64>,
-    instances: u64,
     new_nodes: u64,
+    /// Where the instances are that the Command registers, and whom their alias checks follow.
+    placed: BTreeMap<Name, String>,
+    following: BTreeMap<Name, Vec<Name>>,
+    instances: u64,
+    /// By how much there are more of them.
+    services: BTreeMap<String, u64>,
+    on_nodes: BTreeMap<String, i64>,
+    followers: BTreeMap<Name, i64>,
+    has_aliases: bool,
 }
 
 impl Tally {
@@ -132,7 +159,7 @@ impl Tally {
         }
         let placed = self.placed.insert((service.clone(), id.clone()), node.clone());
         let was_on = placed.or_else(|| found.map(|definition| definition.node));
-        if let Err(reason) = self.count_instance(tx, &key, was_on.as_ref(), node)? {
+        if let Err(reason) = self.count_instance(tx, &key, was_on.as_deref(), node)? {
             return Ok(Err(reason));
         }
         self.count_followers(tx, &key, checks.as_ref())
@@ -142,8 +169,8 @@ impl Tally {
         &mut self,
         tx: &Tx<'_, '_>,
         key: &InstanceId,
-        was_on: Option<&String>,
-        node: &String,
+        was_on: Option<&str>,
+        node: &str,
     ) -> Result<Result<(), Reason>, StateError> {
         let rows = tx.rows();
         let counted = |by: &By<'_>| found::counted(&rows.tables, &rows.txn, &key.namespace, by);
@@ -160,12 +187,20 @@ impl Tally {
                 return Ok(Err(reason));
             }
         }
-        if node.is_empty() || was_on == Some(node) {
+        let was_on = was_on.unwrap_or_default();
+        if was_on == node {
             return Ok(Ok(()));
         }
-        let more = self.on_nodes.entry(node.clone()).or_default();
+        if !was_on.is_empty() {
+            *self.on_nodes.entry(was_on.to_owned()).or_default() -= 1;
+        }
+        if node.is_empty() {
+            return Ok(Ok(()));
+        }
+        let more = self.on_nodes.entry(node.to_owned()).or_default();
         *more += 1;
-        Ok(at_most(counted(&By::Node(node))? + *more, MAX_NODE_INSTANCES, "instances on the node"))
+        let on_node = counted(&By::Node(node))?.saturating_add_signed(*more);
+        Ok(at_most(on_node, MAX_NODE_INSTANCES, "instances on the node"))
     }
 
     fn count_followers(
@@ -174,27 +209,43 @@ impl Tally {
         key: &InstanceId,
         checks: Option<&CheckSet>,
     ) -> Result<Result<(), Reason>, StateError> {
-        for NamedCheck { id, definition } in checks.into_iter().flat_map(|set| &set.checks) {
-            let Some(Kind::Alias(followed)) = definition.as_ref().and_then(|d| d.kind.as_ref()) else {
-                continue;
-            };
-            let id = CheckId { owner: CheckOwner::Instance(key.clone()), id: Ident::trusted(id) };
-            let target = InstanceId::trusted(&key.namespace, followed);
-            let before = tx.get::<Check>(&id)?;
-            if before.and_then(|record| check::followed(&key.namespace, &record)).as_ref() == Some(&target) {
-                continue;
-            }
-            let more = self.followers.entry((followed.service.clone(), followed.id.clone())).or_default();
-            *more += 1;
+        if !self.has_aliases {
+            return Ok(Ok(()));
+        }
+        let name = (key.service.as_str().to_owned(), key.id.as_str().to_owned());
+        let now = followed(checks);
+        let before = match self.following.insert(name, now.clone()) {
+            Some(before) => before,
+            None => followed_now(tx, key)?,
+        };
+        for name in &before {
+            *self.followers.entry(name.clone()).or_default() -= 1;
+        }
+        for name in &now {
+            *self.followers.entry(name.clone()).or_default() += 1;
+        }
+        let count = |names: &[Name], name: &Name| names.iter().filter(|other| *other == name).count();
+        for name in now.iter().filter(|name| count(&now, name) > count(&before, name)) {
+            let (service, id) = (Label::trusted(&name.0), Ident::trusted(&name.1));
+            let target = InstanceId { namespace: key.namespace.clone(), service, id };
             let rows = tx.rows();
-            let all =
-                found::counted(&rows.tables, &rows.txn, &key.namespace, &By::Followed(&target))? + *more;
+            let there = found::counted(&rows.tables, &rows.txn, &key.namespace, &By::Followed(&target))?;
+            let more = self.followers.get(name).copied().unwrap_or_default();
+            let all = there.saturating_add_signed(more);
             if let Err(reason) = at_most(all, MAX_FOLLOWERS, "alias checks of the instance") {
                 return Ok(Err(reason));
             }
         }
         Ok(Ok(()))
     }
+}
+
+/// The instances that the alias checks of an instance follow now.
+fn followed_now(tx: &Tx<'_, '_>, id: &InstanceId) -> Result<Vec<Name>, StateError> {
+    let rows = tx.rows();
+    let checks = check::of_owner(&rows.tables, &rows.txn, &CheckOwner::Instance(id.clone()))?;
+    let followed = checks.iter().filter_map(|(_, record)| check::followed(&id.namespace, record));
+    Ok(followed.map(|id| (id.service.as_str().to_owned(), id.id.as_str().to_owned())).collect())
 }
 
 fn at_most(count: u64, limit: u64, what: &str) -> Result<(), Reason> {
@@ -238,7 +289,8 @@ fn register_instance(
     health::put_instance(tx, id, |record| record.definition = definition)
 }
 
-/// Gives an owner these checks and no others. One that is there already goes on as it is, if it is of the same kind.
+/// Gives an owner these checks and no others. One that is there already goes on as it is, if it is of the same kind; of another kind it
+/// is another check, so that no result of the one before is taken for its own.
 fn set_checks(tx: &mut Tx<'_, '_>, owner: &CheckOwner, checks: CheckSet) -> Result<(), StateError> {
     let rows = tx.rows();
     let before = check::of_owner(&rows.tables, &rows.txn, owner)?;
@@ -257,11 +309,7 @@ fn set_checks(tx: &mut Tx<'_, '_>, owner: &CheckOwner, checks: CheckSet) -> Resu
             Some(record) if goes_on(record, &definition) => {
                 CheckRecord { definition: Some(definition), mod_revision, ..record.clone() }
             }
-            Some(record) => {
-                let create_revision = record.create_revision;
-                CheckRecord { create_revision, ..health::fresh(tx, &id, definition)? }
-            }
-            None => health::fresh(tx, &id, definition)?,
+            _ => health::fresh(tx, &id, definition)?,
         };
         tx.update::<Check>(id, |_| Some(next))?;
     }
@@ -305,7 +353,8 @@ pub(super) fn reap(tx: &mut Tx<'_, '_>, reap: CatalogReap) -> Done {
     for overdue in reap.instances {
         let Some(id) = CheckId::trusted(overdue.check.as_ref()) else { continue };
         let is_overdue = |record: CheckRecord| {
-            record.status() == Health::Critical
+            record.definition.as_ref().is_some_and(|definition| definition.deregister_after_ms > 0)
+                && record.status() == Health::Critical
                 && (record.since_ms, record.create_revision) == (overdue.since_ms, overdue.create_revision)
         };
         if let CheckOwner::Instance(instance) = &id.owner

@@ -61,7 +61,11 @@ pub(super) fn report(tx: &mut Tx<'_, '_>, report: CheckReport) -> Done {
         if create_revision != 0 && record.create_revision != create_revision {
             continue;
         }
-        let status = Health::try_from(status).unwrap_or(Health::Critical);
+        // What an alias check says follows from another instance, and from nothing else.
+        if check::followed(id.owner.namespace(), &record).is_some() {
+            continue;
+        }
+        let status = Health::try_from(status).unwrap_or(Health::Critical).min(Health::Critical);
         if let Some(next) = observe(tx, &record, status, output) {
             change(tx, id, &record, next)?;
         }
@@ -111,21 +115,25 @@ fn observe(tx: &Tx<'_, '_>, record: &CheckRecord, status: Health, output: String
     let is_held = record.held_until_steady_ms > steady_ms;
     if status == record.observed() {
         let is_over = record.held_until_steady_ms != 0 && !is_held;
-        let is_due = steady_ms >= record.output_steady_ms + OUTPUT_EVERY_MS && output != record.output;
-        if !is_over && !is_due {
+        let is_first = record.output_ms == 0;
+        let is_due = is_first || time_ms.saturating_sub(record.output_ms) >= OUTPUT_EVERY_MS;
+        let is_news = is_due && output != record.output;
+        if !is_over && !is_news {
             return None;
         }
+        next.output = output;
         if is_over {
             (next.held_until_ms, next.held_until_steady_ms) = (0, 0);
             set_status(tx, &mut next, status);
         }
     } else {
         next.set_observed(status);
-        next.flips_steady_ms.push(steady_ms);
-        let surplus = next.flips_steady_ms.len().saturating_sub(FLIPS);
-        next.flips_steady_ms.drain(..surplus);
-        let flaps = next.flips_steady_ms.len() == FLIPS
-            && next.flips_steady_ms.first().is_some_and(|first| steady_ms - first <= FLAP_WINDOW_MS);
+        next.output = output;
+        next.flips_ms.push(time_ms);
+        let surplus = next.flips_ms.len().saturating_sub(FLIPS);
+        next.flips_ms.drain(..surplus);
+        let flaps = next.flips_ms.len() == FLIPS
+            && next.flips_ms.first().is_some_and(|first| time_ms.saturating_sub(*first) <= FLAP_WINDOW_MS);
         let status = if flaps || is_held {
             (next.held_until_ms, next.held_until_steady_ms) = (time_ms + HOLD_MS, steady_ms + HOLD_MS);
             status.max(record.status())
@@ -133,11 +141,9 @@ fn observe(tx: &Tx<'_, '_>, record: &CheckRecord, status: Health, output: String
             (next.held_until_ms, next.held_until_steady_ms) = (0, 0);
             status
         };
-        next.output.clone_from(&output);
         set_status(tx, &mut next, status);
     }
-    next.output = output;
-    next.output_steady_ms = steady_ms;
+    next.output_ms = time_ms;
     Some(next)
 }
 
@@ -184,7 +190,7 @@ pub(super) fn fresh(
 ) -> Result<CheckRecord, StateError> {
     let status = match &definition.kind {
         Some(Kind::Alias(key)) => followed_status(tx, &InstanceId::trusted(id.owner.namespace(), key))?,
-        _ => definition.initial(),
+        _ => definition.initial().min(Health::Critical),
     };
     Ok(CheckRecord {
         definition: Some(definition),
@@ -252,9 +258,8 @@ fn judge(tx: &mut Tx<'_, '_>, id: &InstanceId, record: &mut InstanceRecord) -> R
     let zone = zone(&definition.metadata).or_else(|| zone(&on?.metadata)).unwrap_or_default().to_owned();
     let rows = tx.rows();
     let checks = check::of_owner(&rows.tables, &rows.txn, &CheckOwner::Instance(id.clone()))?;
-    let (aliases, own): (Vec<_>, Vec<_>) = checks.iter().partition(|(_, check)| {
-        matches!(check.definition.as_ref().and_then(|d| d.kind.as_ref()), Some(Kind::Alias(_)))
-    });
+    let (aliases, own): (Vec<_>, Vec<_>) =
+        checks.iter().partition(|(_, check)| check::followed(&id.namespace, check).is_some());
     let worst = |checks: &[&(CheckId, CheckRecord)]| checks.iter().map(|(_, check)| check.status()).max();
     let node_health = node.as_ref().map(NodeRecord::health);
     let own = match record.maintenance.as_str() {

@@ -48,6 +48,18 @@ impl ObjectTable for Check {
         Change::Check(CheckChange { id, before, after })
     }
 
+    /// What it follows has to be what an instance can be named.
+    fn check(id: &CheckId, record: &CheckRecord) -> Result<(), StateError> {
+        match followed(id.owner.namespace(), record) {
+            Some(InstanceId { service, id, .. })
+                if Label::parse(service.as_str()).is_err() || Ident::parse(id.as_str()).is_err() =>
+            {
+                Err(StateError::corrupt(TABLE.name, "it follows what no instance can be named"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn reindex(
         tables: &Tables,
         txn: &mut RwTxn<'_>,

@@ -13,12 +13,15 @@ use super::found::{self, By};
 use super::kv::END;
 use super::{Db, ObjectTable, TableSpec, Tables, node};
 use crate::batch::{Change, InstanceChange};
-use crate::command::InstanceRecord;
+use crate::command::{InstanceDefinition, InstanceRecord};
 use crate::error::StateError;
 use crate::ids::{Ident, InstanceId, Label, LeaseId, ServiceId};
 
 /// The table.
 pub const TABLE: TableSpec = TableSpec { number: 14, name: "instance" };
+
+/// Most bytes of a value of metadata.
+const MAX_VALUE_BYTES: usize = 512;
 
 pub(crate) struct Instance;
 
@@ -44,6 +47,20 @@ impl ObjectTable for Instance {
         Change::Instance(InstanceChange { id, before, after })
     }
 
+    /// What it is found by has to be as long as row keys may be.
+    fn check(_: &InstanceId, record: &InstanceRecord) -> Result<(), StateError> {
+        let Some(definition) = &record.definition else { return Ok(()) };
+        let has_names = definition.tags.iter().all(|tag| Ident::parse(tag).is_ok())
+            && definition.metadata.iter().all(|item| Ident::parse(&item.name).is_ok());
+        let is_value = |text: &str| text.len() <= MAX_VALUE_BYTES && !text.chars().any(char::is_control);
+        let has_values = definition.metadata.iter().all(|item| is_value(&item.value));
+        let has_node = definition.node.is_empty() || Label::parse(&definition.node).is_ok();
+        match has_names && has_values && has_node {
+            true => Ok(()),
+            false => Err(StateError::corrupt(TABLE.name, "it is found by what nothing can be found by")),
+        }
+    }
+
     fn reindex(
         tables: &Tables,
         txn: &mut RwTxn<'_>,
@@ -51,7 +68,8 @@ impl ObjectTable for Instance {
         before: Option<&InstanceRecord>,
         after: Option<&InstanceRecord>,
     ) -> Result<(), StateError> {
-        let definition = |record: Option<&InstanceRecord>| record.and_then(|r| r.definition.clone());
+        let definition =
+            |record: Option<&InstanceRecord>| Some(record?.definition.clone().unwrap_or_default());
         let (old, new) = (definition(before), definition(after));
         if old == new {
             return Ok(());
@@ -60,7 +78,7 @@ impl ObjectTable for Instance {
         if let (None, _) | (_, None) = (&old, &new) {
             found::count(tables, txn, &id.namespace, &By::Service(&id.service), new.is_some())?;
         }
-        let weight = |definition: Option<crate::command::InstanceDefinition>| {
+        let weight = |definition: Option<InstanceDefinition>| {
             let definition = definition.filter(|definition| definition.lease != 0)?;
             Some((LeaseId(definition.lease), definition.encoded_len() as u64))
         };

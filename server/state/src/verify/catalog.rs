@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::command::{
-    CheckRecord, Health, InstanceDefinition, InstanceRecord, NodeRecord, ServiceRecord, ServiceSettings,
+    CheckRecord, Health, InstanceDefinition, InstanceRecord, Item, NodeRecord, ServiceRecord, ServiceSettings,
 };
 use crate::error::StateError;
 use crate::ids::{CheckId, CheckOwner, InstanceId, Label, NodeId};
@@ -10,6 +10,11 @@ use crate::tables::bound::Thing;
 use crate::tables::found::{self, By};
 use crate::tables::{check, instance, node, service};
 use prost::Message;
+
+/// The zone that metadata tells.
+fn zone(metadata: &[Item]) -> Option<&str> {
+    metadata.iter().find(|item| item.name == "zone").map(|item| item.value.as_str())
+}
 
 impl Check<'_> {
     pub(super) fn catalog(&mut self) -> Result<(), StateError> {
@@ -112,6 +117,10 @@ impl Check<'_> {
         };
         if record.address != address {
             self.found(instance::TABLE, row_key, "its address is neither its own nor its node's");
+        }
+        let node_zone = on.as_ref().and_then(|node| zone(&node.definition.as_ref()?.metadata));
+        if record.zone != zone(&definition.metadata).or(node_zone).unwrap_or_default() {
+            self.found(instance::TABLE, row_key, "its zone is neither its own nor its node's");
         }
         let owner = CheckOwner::Instance(id.clone());
         let is_alias = |check: &CheckRecord| check::followed(&id.namespace, check).is_some();
