@@ -1,13 +1,14 @@
 //! DNS of this server: the front's settings from ours, and the catalog as it sees it (`names`).
 
+mod metrics;
 mod names;
 
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use konsul_fronts::dns::DnsServer;
 use konsul_fronts::dns::settings::{Bounds, RateLimit, Recursion, Settings, Ttls, Zone};
-use konsul_fronts::dns::{Counters, DnsServer};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,7 +16,10 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::metrics::observe;
 pub(crate) use self::names::Names;
+pub(crate) use konsul_fronts::dns::Counters;
+
 use crate::Failure;
 use crate::boot::write_whole;
 use crate::config::DnsSettings;

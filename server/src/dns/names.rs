@@ -14,8 +14,8 @@ use konsul_state::propose::Propose;
 use konsul_state::{Label, Namespace, NodeId, ServiceId};
 use parking_lot::RwLock;
 
-/// How many there are made of at least before those are let go that nobody asked for again.
-const KEPT: usize = 1_024;
+/// What is made of fewer than this is not worth sweeping.
+const SWEEP_FROM: usize = 1_024;
 /// A member that heard of its leader, or as one of a quorum, within this time has what the cluster has.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -34,29 +34,37 @@ impl Names {
 }
 
 /// What was made of what, by name.
-struct Made<K, F, T>(RwLock<HashMap<K, (Arc<F>, Arc<T>)>>);
+struct Made<K, F, T>(RwLock<Kept<K, F, T>>);
+
+struct Kept<K, F, T> {
+    pairs: HashMap<K, Pair<F, T>>,
+    /// How many there may be until those are let go that nobody else has: replaced, or gone.
+    sweep_at: usize,
+}
+
+type Pair<F, T> = (Arc<F>, Arc<T>);
 
 impl<K, F, T> Default for Made<K, F, T> {
     fn default() -> Self {
-        Self(RwLock::default())
+        Self(RwLock::new(Kept { pairs: HashMap::new(), sweep_at: SWEEP_FROM }))
     }
 }
 
 impl<K: Hash + Eq, F, T> Made<K, F, T> {
     /// What is made of this: the same again as long as it is the same.
     fn of(&self, key: K, from: Arc<F>, make: impl FnOnce(&F) -> T) -> Arc<T> {
-        if let Some((known, made)) = self.0.read().get(&key)
+        if let Some((known, made)) = self.0.read().pairs.get(&key)
             && Arc::ptr_eq(known, &from)
         {
             return Arc::clone(made);
         }
         let made = Arc::new(make(&from));
-        let mut all = self.0.write();
-        if all.len() >= KEPT {
-            // Nobody else has those that have been replaced or are gone.
-            all.retain(|_, (known, _)| Arc::strong_count(known) > 1);
+        let mut kept = self.0.write();
+        if kept.pairs.len() >= kept.sweep_at {
+            kept.pairs.retain(|_, (known, _)| Arc::strong_count(known) > 1);
+            kept.sweep_at = SWEEP_FROM.max(2 * kept.pairs.len());
         }
-        all.insert(key, (from, Arc::clone(&made)));
+        kept.pairs.insert(key, (from, Arc::clone(&made)));
         made
     }
 }

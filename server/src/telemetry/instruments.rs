@@ -17,6 +17,7 @@ use super::calls::Calls;
 use super::histograms::{Histograms, Reading};
 use super::process;
 use crate::backup::BackupStats;
+use crate::dns;
 
 /// What the metrics are read from.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ pub(crate) struct Sources {
     /// Consensus.
     pub(crate) propose: Arc<dyn Propose>,
     /// What DNS counts, if there is DNS.
-    pub(crate) dns: Option<Arc<konsul_fronts::dns::Counters>>,
+    pub(crate) dns: Option<Arc<dns::Counters>>,
     /// Backups made by the server itself.
     pub(crate) backups: Arc<BackupStats>,
 }
@@ -76,7 +77,7 @@ impl Metrics {
         observe_backups(&meter, &sources.backups);
         observe_catalog(&meter, &sources.readers);
         if let Some(dns) = &sources.dns {
-            observe_dns(&meter, dns);
+            dns::observe(&meter, dns);
         }
         register_histograms(&registry, &calls, &sources.stats).map_err(|e| failed(&e))?;
         Ok(Self { registry, calls, _provider: provider })
@@ -135,27 +136,6 @@ fn observe_catalog(meter: &Meter, readers: &Arc<Readers>) {
     gauge(meter, "konsul_catalog_services", "Services in the catalog", read(|(services, _, _)| services));
     gauge(meter, "konsul_catalog_instances", "Instances of services in the catalog", read(|(_, n, _)| n));
     gauge(meter, "konsul_catalog_nodes", "Nodes in the catalog", read(|(_, _, nodes)| nodes));
-}
-
-fn observe_dns(meter: &Meter, counters: &Arc<konsul_fronts::dns::Counters>) {
-    let families = [
-        ("konsul_dns_queries", "queries_by_type", "type", "DNS queries by type"),
-        ("konsul_dns_answers", "answers_by_rcode", "rcode", "DNS answers by response code"),
-        ("konsul_dns_queries_by_transport", "queries_by_transport", "transport", "DNS queries by transport"),
-        ("konsul_dns_events", "events", "event", "What became of DNS packets besides being answered"),
-    ];
-    for (name, family, label, help) in families {
-        let counters = counters.clone();
-        meter
-            .u64_observable_counter(name)
-            .with_description(help)
-            .with_callback(move |o| {
-                for count in counters.all().filter(|count| count.family == family) {
-                    o.observe(count.value, &[KeyValue::new(label, count.label)]);
-                }
-            })
-            .build();
-    }
 }
 
 fn observe_backups(meter: &Meter, stats: &Arc<BackupStats>) {

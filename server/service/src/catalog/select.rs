@@ -138,7 +138,8 @@ fn tokens(filter: &str) -> usize {
             continue;
         }
         let is_word = c.is_alphanumeric() || c == '_';
-        if !c.is_whitespace() && !(is_word && in_word) {
+        let goes_on = is_word && in_word;
+        if !goes_on && !c.is_whitespace() {
             tokens += 1;
         }
         in_word = is_word;

@@ -208,7 +208,6 @@ pub(crate) fn output(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(limits::CHECK_OUTPUT_BYTES));
     if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
         text = text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c }).collect();
-        text.truncate(text.floor_char_boundary(limits::CHECK_OUTPUT_BYTES));
     }
     text
 }

@@ -150,6 +150,7 @@ impl EventsMessage {
 }
 
 /// A change as the stream of its service tells it. What events are called differs; their place in the message does not.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack, until it is encoded")]
 enum Event {
     Kv(v1::WatchEvent),
     Catalog(v1::CatalogEvent),
