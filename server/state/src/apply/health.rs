@@ -117,8 +117,8 @@ fn observe(tx: &Tx<'_, '_>, record: &CheckRecord, status: Health, output: String
         let is_over = record.held_until_steady_ms != 0 && !is_held;
         let is_first = record.output_ms == 0;
         let is_due = is_first || time_ms.saturating_sub(record.output_ms) >= OUTPUT_EVERY_MS;
-        let is_news = is_due && output != record.output;
-        if !is_over && !is_news {
+        let is_new = is_due && output != record.output;
+        if !is_over && !is_new {
             return None;
         }
         next.output = output;
@@ -156,7 +156,10 @@ fn set_status(tx: &Tx<'_, '_>, record: &mut CheckRecord, status: Health) {
     record.since_ms = tx.time_ms();
     let surplus = (record.transitions.len() + 1).saturating_sub(TRANSITIONS);
     record.transitions.drain(..surplus);
-    let cut = record.output.floor_char_boundary(TRANSITION_OUTPUT_BYTES);
+    let fits = |at: &usize| record.output.is_char_boundary(*at);
+    let longest = record.output.len().min(TRANSITION_OUTPUT_BYTES);
+    // 0 is the boundary of every text.
+    let cut = (0..=longest).rev().find(fits).unwrap_or_default();
     record.transitions.push(TransitionRecord {
         time_ms: tx.time_ms(),
         status: status.into(),

@@ -14,6 +14,7 @@ mod kv;
 mod lease;
 mod lock;
 mod restore;
+mod tally;
 
 pub use health::{FLAP_WINDOW_MS, FLIPS, HOLD_MS, OUTPUT_EVERY_MS};
 

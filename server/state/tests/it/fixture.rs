@@ -22,6 +22,8 @@ pub struct Fixture {
     pub batches: Vec<Arc<Batch>>,
     pub index: u64,
     pub time_ms: u64,
+    /// All that was applied, if somebody wants to apply it again.
+    pub log: Option<Vec<Command>>,
 }
 
 pub fn options(dir: &Path, boot_id: &str) -> StoreOptions {
@@ -46,7 +48,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let (state, writer, origin) = store::open(options(dir.path(), "boot")).unwrap();
         assert_eq!(origin, Origin::Created);
-        Self { dir, state, writer, batches: Vec::new(), index: 0, time_ms: 1_000 }
+        Self { dir, state, writer, batches: Vec::new(), index: 0, time_ms: 1_000, log: None }
     }
 
     pub fn entry(&mut self, payload: Payload) -> Entry {
@@ -56,6 +58,7 @@ impl Fixture {
 
     /// Applies one Command and keeps its Batch.
     pub fn apply(&mut self, command: Command) -> Outcome {
+        self.log.iter_mut().for_each(|log| log.push(command.clone()));
         let entry = self.entry(Payload::Commands(CommandGroup { commands: vec![command] }));
         let mut run = self.writer.apply(vec![entry]).unwrap();
         self.batches.append(&mut run.batches);
@@ -82,6 +85,17 @@ impl Fixture {
         let view = self.state.view().unwrap();
         let found = view.kv_get(&ns(), &Key::parse(key).unwrap(), at.map(konsul_state::Revision)).unwrap();
         found.map(|record| String::from_utf8(record.value.to_vec()).unwrap())
+    }
+
+    /// Applies the log of another one, in runs of up to so many entries; the same log makes the same state whatever the runs.
+    pub fn replay(&mut self, log: Vec<Command>, mut run_length: impl FnMut() -> usize) {
+        let mut commands = log.into_iter().peekable();
+        while commands.peek().is_some() {
+            let size = run_length();
+            let one = |command| Payload::Commands(CommandGroup { commands: vec![command] });
+            let entries: Vec<_> = commands.by_ref().take(size).map(|c| self.entry(one(c))).collect();
+            self.writer.apply(entries).unwrap();
+        }
     }
 
     pub fn compact(&mut self, revision: u64) -> Outcome {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+mod catalog;
+mod catalog_model;
 mod chains;
 mod coordination;
 mod fixture;

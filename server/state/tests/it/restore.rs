@@ -2,23 +2,26 @@
 
 use konsul_state::backup::{BackupError, Maker, Part, Reader, Source};
 use konsul_state::command::{
-    BackupHeader, BackupTrailer, LeaseGrant, RestoreAbort, RestoreBegin, RestoreCommit, RestoreRows, Row,
-    command::Op, refusal::Reason,
+    BackupHeader, BackupTrailer, CheckRecord, Health, InstanceDefinition, InstanceKey, InstanceRecord,
+    LeaseGrant, LeaseRevoke, RestoreAbort, RestoreBegin, RestoreCommit, RestoreRows, Row, ServiceSettings,
+    check_definition::Kind, command::Op, refusal::Reason,
 };
-use konsul_state::{Key, Outcome, ReadError, Revision, StateHash};
+use konsul_state::view::{By, Paging};
+use konsul_state::{FLIPS, Key, LeaseId, Outcome, ReadError, Revision, StateHash};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::catalog;
 use crate::coordination::{Model, run_random};
 use crate::fixture::{Fixture, kv_txn, ns, put, refused};
 use crate::model::seed;
 
 const ID: u64 = 7;
 
-fn back_up(f: &Fixture) -> Vec<u8> {
+pub fn back_up(f: &Fixture) -> Vec<u8> {
     let maker = Maker { cluster_id: "one".into(), version: "test".into(), created_ms: 1 };
     let mut source = Source::new(f.state.view().unwrap(), maker).unwrap();
     let mut bytes = Vec::new();
@@ -60,8 +63,12 @@ fn stage(f: &mut Fixture, part: u64, rows: Vec<Row>) -> Outcome {
 }
 
 fn commit(header: &BackupHeader, trailer: &BackupTrailer) -> Op {
+    commit_as(ID, header, trailer)
+}
+
+fn commit_as(id: u64, header: &BackupHeader, trailer: &BackupTrailer) -> Op {
     Op::RestoreCommit(RestoreCommit {
-        id: ID,
+        id,
         rows: trailer.rows,
         hash_high: trailer.hash_high,
         hash_low: trailer.hash_low,
@@ -72,15 +79,20 @@ fn commit(header: &BackupHeader, trailer: &BackupTrailer) -> Op {
 }
 
 fn restore(f: &mut Fixture, bytes: &[u8]) -> Outcome {
+    restore_as(f, ID, bytes)
+}
+
+/// Restores a backup under an id that no restore of this store has had.
+pub fn restore_as(f: &mut Fixture, id: u64, bytes: &[u8]) -> Outcome {
     let (header, parts, trailer) = read(bytes).unwrap();
-    begin(f, ID);
+    begin(f, id);
     for (part, rows) in (0..).zip(parts) {
-        stage(f, part, rows);
+        apply(f, Op::RestoreRows(RestoreRows { id, part, rows }));
     }
-    let staged = f.state.staged(ID, Revision(header.revision)).unwrap().unwrap();
+    let staged = f.state.staged(id, Revision(header.revision)).unwrap().unwrap();
     assert_eq!(staged.verify_staged().unwrap(), []);
     drop(staged);
-    apply(f, commit(&header, &trailer))
+    apply(f, commit_as(id, &header, &trailer))
 }
 
 #[test]
@@ -284,4 +296,129 @@ fn what_does_not_hang_together_is_found_before_it_counts() {
     let findings = staged.verify_staged().unwrap();
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].what, "its lease 5 is not there");
+}
+
+#[test]
+fn a_catalog_is_restored_exactly() {
+    let place = |node: &str, lease: u64| InstanceDefinition {
+        node: node.into(),
+        tags: vec!["v1".into(), "v2".into()],
+        metadata: catalog::items(&[("k", "v"), ("zone", "z")]),
+        lease,
+        ..InstanceDefinition::default()
+    };
+    let mut from = Fixture::new();
+    catalog::grant(&mut from, 5);
+    let nodes =
+        vec![catalog::checked_node("a", vec![catalog::ttl("n", Health::Warning)]), catalog::node("b")];
+    let web = |id: u32, node: &str, lease: u64| {
+        let checks = vec![catalog::ttl("c", Health::Critical), catalog::alias("x", "db/1")];
+        catalog::instance_with(&format!("web/{id}"), place(node, lease), checks)
+    };
+    let instances = vec![web(1, "a", 0), web(2, "b", 5), web(3, "b", 5), catalog::instance("db/1", "a")];
+    assert!(catalog::done(&mut from, catalog::register(nodes, instances)));
+    let settings = ServiceSettings { protect_threshold: 30, ..ServiceSettings::default() };
+    assert!(catalog::done(&mut from, catalog::configure("set", settings)));
+    assert!(catalog::done(&mut from, catalog::maintain("web/3", "disk")));
+    // One that is held.
+    for n in 0..FLIPS + 1 {
+        let status = if n % 2 == 0 { Health::Passing } else { Health::Critical };
+        assert!(catalog::done(&mut from, catalog::report("web/2", "c", status, "turns")));
+    }
+    let mut to = Fixture::new();
+    assert!(catalog::done(
+        &mut to,
+        catalog::register(vec![catalog::node("a")], vec![catalog::instance("web/9", "a")])
+    ));
+    let bytes = back_up(&from);
+    let revision = restore(&mut to, &bytes).revision;
+    let (_, _, trailer) = read(&bytes).unwrap();
+    let (was, is) = (from.state.view().unwrap(), to.state.view().unwrap());
+    let meant = StateHash::from_halves((trailer.hash_high, trailer.hash_low));
+    assert_eq!((is.hash(), is.verify().unwrap()), (meant, vec![]));
+    assert_eq!(read(&back_up(&to)).unwrap().2, trailer);
+    let paging = Paging { at: None, after: None, limit: 100, max_bytes: 1 << 20, max_rows: 100 };
+    assert_eq!(is.nodes(None, &paging).unwrap(), was.nodes(None, &paging).unwrap());
+    assert_eq!(is.services(None, &paging).unwrap(), was.services(None, &paging).unwrap());
+    assert_eq!(is.instances(None, &paging).unwrap(), was.instances(None, &paging).unwrap());
+    assert_eq!(is.checks(None, &paging).unwrap(), was.checks(None, &paging).unwrap());
+    assert_eq!(is.checks(None, &paging).unwrap().rows.len(), 7);
+    for (by, count) in [
+        (By::Node("a"), 2),
+        (By::Node("b"), 2),
+        (By::Service(&catalog::service_id("web").name), 3),
+        (By::Followed(&catalog::instance_id("db/1")), 3),
+    ] {
+        assert_eq!(is.count_instances(&ns(), &by).unwrap(), count, "{by:?}");
+    }
+    for (by, found) in [(By::Node("b"), 2), (By::Tag("v2"), 3), (By::Metadata("k", "v"), 3)] {
+        assert_eq!(
+            is.instances_by(&ns(), &by, None, 9).unwrap(),
+            was.instances_by(&ns(), &by, None, 9).unwrap()
+        );
+        assert_eq!(is.instances_by(&ns(), &by, None, 9).unwrap().len(), found, "{by:?}");
+    }
+    assert_eq!(is.lease_load(&ns(), LeaseId(5)).unwrap(), was.lease_load(&ns(), LeaseId(5)).unwrap());
+    assert_eq!(is.lease_instances(&ns(), LeaseId(5)).unwrap(), 2);
+    drop((was, is));
+    // It goes on as it was: what is held is held, what follows follows, what is bound ends.
+    assert!(!catalog::done(&mut to, catalog::report("web/2", "c", Health::Critical, "turns")));
+    assert!(catalog::done(&mut to, catalog::report("a", "n", Health::Critical, "down")));
+    let web = |f: &Fixture| f.state.view().unwrap().instance(&catalog::instance_id("web/2")).unwrap();
+    assert_eq!(web(&to).unwrap().health(), Health::Critical);
+    let revoke = LeaseRevoke { namespace: "default".into(), id: 5 };
+    assert!(catalog::done(&mut to, Op::LeaseRevoke(revoke)));
+    assert_eq!((web(&to), to.state.view().unwrap().revision().0), (None, revision + 2));
+    assert_eq!(to.state.view().unwrap().verify().unwrap(), []);
+}
+
+#[test]
+fn rows_that_could_not_be_indexed_are_refused_one_by_one() {
+    let mut from = Fixture::new();
+    let checks = vec![catalog::alias("x", "db/1")];
+    assert!(catalog::done(
+        &mut from,
+        catalog::register(vec![], vec![catalog::checked(catalog::instance("web/1", ""), checks)])
+    ));
+    let (_, parts, _) = read(&back_up(&from)).unwrap();
+    let rows = parts.concat();
+    let at = |table: u32| rows.iter().position(|row| row.table == table).unwrap();
+    let long = || "x".repeat(3_000);
+    type Damage = Box<dyn Fn(&mut InstanceDefinition)>;
+    let definitions: Vec<Damage> = vec![
+        Box::new(move |definition| definition.tags = vec![long()]),
+        Box::new(|definition| definition.tags = vec!["a\0b".into()]),
+        Box::new(move |definition| definition.metadata = catalog::items(&[(&long(), "v")])),
+        Box::new(move |definition| definition.metadata = catalog::items(&[("k", &long())])),
+        Box::new(move |definition| definition.node = long()),
+    ];
+    // A link of revision, place and depth, one byte each.
+    let link = |row: &Row| row.row.slice(..3);
+    let with =
+        |row: &Row, record: Vec<u8>| Row { row: [&link(row)[..], &record].concat().into(), ..row.clone() };
+    let mut bad = Vec::new();
+    for damage in definitions {
+        let row = &rows[at(14)];
+        let mut record = InstanceRecord::decode(row.row.slice(3..)).unwrap();
+        damage(record.definition.as_mut().unwrap());
+        bad.push(with(row, record.encode_to_vec()));
+    }
+    let row = &rows[at(15)];
+    for (service, id) in [("web", long()), ("no label", "1".into()), ("web", String::new())] {
+        let mut record = CheckRecord::decode(row.row.slice(3..)).unwrap();
+        let key = InstanceKey { service: service.into(), id };
+        record.definition.as_mut().unwrap().kind = Some(Kind::Alias(key));
+        bad.push(with(row, record.encode_to_vec()));
+    }
+    let mut f = Fixture::new();
+    begin(&mut f, ID);
+    for row in bad {
+        let outcome = stage(&mut f, 0, vec![row]);
+        let Reason::RestoreRefused(refused) = refused(&outcome) else { panic!("{outcome:?}") };
+        assert!(refused.what.contains("found by") || refused.what.contains("follows"), "{}", refused.what);
+    }
+    assert!(matches!(
+        stage(&mut f, 0, rows).result,
+        Some(konsul_state::command::outcome::Result::Restore(_))
+    ));
 }

@@ -5,13 +5,20 @@ use std::path::Path;
 use heed::types::Bytes as Raw;
 use heed::{CommitOrAbort, Database, EnvOpenOptions, RwTxn};
 use konsul_state::command::{
-    KvOperation, KvPut, LeaseGrant, LockAcquire, LockKind, LockName, command::Op, kv_operation,
+    CheckRecord, Health, InstanceDefinition, InstanceRecord, KvOperation, KvPut, LeaseGrant, LockAcquire,
+    LockKind, LockName, NodeRecord, ServiceRecord, ServiceSettings, command::Op, kv_operation,
 };
 use konsul_state::{Command, store};
+use prost::Message;
 
+use crate::catalog;
 use crate::fixture::{Fixture, delete, kv_txn, options};
 
 type Db<'e> = Database<'e, Raw, Raw>;
+type Change = Box<dyn FnOnce(&Db<'_>, &mut RwTxn<'_>)>;
+
+/// What is done to which table, and what is told of it.
+type Planted = (&'static str, &'static str, Change, &'static str);
 
 /// A state with something in every table.
 fn filled() -> Fixture {
@@ -33,9 +40,32 @@ fn filled() -> Fixture {
         f.put("b", &n.to_string());
     }
     f.kv(vec![delete("b")]);
+    catalog(&mut f);
     let keyed = f.command(kv_txn(vec![crate::fixture::put("c", "1")]));
     f.apply(Command { idempotency_key: "one".into(), ..keyed });
     f
+}
+
+/// A node with two instances, one of which a third follows, which ends with a lease.
+fn catalog(f: &mut Fixture) {
+    let place = |address: &str| InstanceDefinition {
+        address: address.into(),
+        tags: vec!["v1".into()],
+        metadata: catalog::items(&[("zone", "z")]),
+        lease: 2,
+        ..InstanceDefinition::default()
+    };
+    let follower = catalog::instance_with("db/1", place("db.example"), vec![catalog::alias("x", "web/1")]);
+    let checked = |checks| catalog::checked(catalog::instance("web/1", "n"), checks);
+    let instances =
+        vec![checked(vec![catalog::ttl("c", Health::Passing)]), catalog::instance("web/2", "n"), follower];
+    let nodes = vec![catalog::checked_node("n", vec![catalog::ttl("c", Health::Passing)])];
+    assert!(catalog::done(f, catalog::register(nodes, instances)));
+    assert!(catalog::done(f, catalog::report("web/1", "c", Health::Warning, "slow")));
+    let settings = ServiceSettings { protect_threshold: 50, ..ServiceSettings::default() };
+    assert!(catalog::done(f, catalog::configure("set", settings)));
+    assert!(catalog::done(f, catalog::register(vec![], vec![catalog::instance("gone/1", "")])));
+    assert!(catalog::done(f, catalog::deregister("gone/1")));
 }
 
 /// Changes a table behind the state's back.
@@ -90,6 +120,23 @@ fn flip_last_bit(part: &'static [u8]) -> impl FnOnce(&Db<'_>, &mut RwTxn<'_>) {
     }
 }
 
+/// Changes the record of a row, whose link is of two bytes or more and ends where the record begins.
+fn alter<R: Message + Default + PartialEq>(
+    part: &'static [u8],
+    change: fn(&mut R),
+) -> impl FnOnce(&Db<'_>, &mut RwTxn<'_>) {
+    move |db: &Db<'_>, txn: &mut RwTxn<'_>| {
+        let (key, value) = row(db, txn, part);
+        // Position, depth, and for later changes the position before and perhaps another one.
+        let is_record =
+            |at: &usize| R::decode(&value[*at..]).is_ok_and(|r| r.encode_to_vec() == value[*at..]);
+        let at = (3..value.len()).find(is_record).unwrap();
+        let mut record = R::decode(&value[at..]).unwrap();
+        change(&mut record);
+        db.put(txn, &key, &[&value[..at], &record.encode_to_vec()].concat()).unwrap();
+    }
+}
+
 fn copy_row(part: &'static [u8]) -> impl FnOnce(&Db<'_>, &mut RwTxn<'_>) {
     move |db: &Db<'_>, txn: &mut RwTxn<'_>| {
         let (mut key, value) = row(db, txn, part);
@@ -107,8 +154,7 @@ fn a_state_that_was_only_used_is_sound() {
 
 #[test]
 fn every_kind_of_damage_is_found() {
-    type Change = Box<dyn FnOnce(&Db<'_>, &mut RwTxn<'_>)>;
-    let planted: Vec<(&str, &str, Change, &str)> = vec![
+    let planted: Vec<Planted> = vec![
         ("a flipped bit of an entry", "kv", Box::new(flip_last_bit(b"\0a")), "table kv"),
         ("a lost entry", "kv", Box::new(drop_row(b"\0a")), "table history"),
         ("an entry that nobody wrote", "kv", Box::new(copy_row(b"\0a")), "table kv"),
@@ -138,8 +184,121 @@ fn every_kind_of_damage_is_found() {
         ("a lost lock", "lock", Box::new(drop_row(b"l")), "its lock is not there"),
     ];
     assert!(planted.len() >= 12);
+    all_are_found(planted);
+}
+
+fn all_are_found(planted: Vec<Planted>) {
     for (what, table, change, told) in planted {
         let found = found(table, change);
         assert!(found.iter().any(|finding| finding.contains(told)), "{what}: {found:#?}");
     }
+}
+
+#[test]
+fn every_kind_of_damage_of_the_catalog_is_found() {
+    let planted: Vec<Planted> = vec![
+        ("a lost node", "node", Box::new(drop_row(b"")), "its node is not there"),
+        (
+            "a node that is worse than its checks",
+            "node",
+            Box::new(alter::<NodeRecord>(b"", |node| node.set_health(Health::Critical))),
+            "its checks say Passing",
+        ),
+        (
+            "a node of the future",
+            "node",
+            Box::new(alter::<NodeRecord>(b"", |node| node.mod_revision = 999)),
+            "changed at 999",
+        ),
+        ("a node that nobody registered", "node", Box::new(copy_row(b"")), "another row's"),
+        ("a lost service", "service", Box::new(drop_row(b"web")), "its service is not there"),
+        ("a service of nobody", "service", Box::new(copy_row(b"web")), "neither instances nor settings"),
+        (
+            "settings that are gone",
+            "service",
+            Box::new(alter::<ServiceRecord>(b"set", |service| service.settings = None)),
+            "neither instances nor settings",
+        ),
+        ("a lost instance", "instance", Box::new(drop_row(b"web\x001")), "whose check it is is not there"),
+        (
+            "an instance that nobody registered",
+            "instance",
+            Box::new(copy_row(b"web\x002")),
+            "table found, row default\\x00\\x02n\\x00web\\x002x: it is missing",
+        ),
+        (
+            "an instance that is better than its checks",
+            "instance",
+            Box::new(alter::<InstanceRecord>(b"web\x001", |web| web.set_health(Health::Passing))),
+            "it is Passing, and its checks say Warning",
+        ),
+        (
+            "an instance that others see otherwise",
+            "instance",
+            Box::new(alter::<InstanceRecord>(b"db\x001", |db| db.set_own_health(Health::Critical))),
+            "its checks say",
+        ),
+        (
+            "an instance that is reached elsewhere",
+            "instance",
+            Box::new(alter::<InstanceRecord>(b"web\x001", |web| web.address = "x".into())),
+            "its address is neither",
+        ),
+        (
+            "an instance in another zone",
+            "instance",
+            Box::new(alter::<InstanceRecord>(b"db\x001", |db| db.zone = "y".into())),
+            "its zone is neither",
+        ),
+        (
+            "an instance that its lease forgot",
+            "bound",
+            Box::new(drop_row(b"\x03db\x001")),
+            "table bound, row default\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x03db\\x001: it is missing",
+        ),
+        ("a lost check", "check", Box::new(drop_row(b"c")), "its checks say Passing"),
+        (
+            "a check of nobody",
+            "check",
+            Box::new(|db: &Db<'_>, txn: &mut RwTxn<'_>| {
+                let (_, value) = row(db, txn, b"\x02n\0c");
+                db.put(txn, b"default\0\x02none\0c", &value).unwrap();
+            }),
+            "whose check it is is not there",
+        ),
+        (
+            "a check that is other than its last result",
+            "check",
+            Box::new(alter::<CheckRecord>(b"\x02n\0c", |check| check.set_observed(Health::Critical))),
+            "it is not held",
+        ),
+        (
+            "an alias check that says something of its own",
+            "check",
+            Box::new(alter::<CheckRecord>(b"db", |check| check.set_status(Health::Critical))),
+            "the instance that it follows is Warning",
+        ),
+        ("a tag that is forgotten", "found", Box::new(drop_row(b"\x03v1\0db")), "it is missing"),
+        (
+            "a follower that is forgotten",
+            "found",
+            Box::new(drop_row(b"\x05web\x001\0\x01db")),
+            "it is missing",
+        ),
+        (
+            "an instance that is found on another node",
+            "found",
+            Box::new(copy_row(b"\x02n\0web\x001")),
+            "nothing that it could be derived from",
+        ),
+        ("a wrong count", "found", Box::new(flip_last_bit(b"\x01web\0")), "not what it is derived from"),
+        ("a lost count", "found", Box::new(drop_row(b"\x02n\0")), "it is missing"),
+        (
+            "a deletion of an instance",
+            "gone",
+            Box::new(drop_row(b"gone\x001")),
+            "knows nothing of this change",
+        ),
+    ];
+    all_are_found(planted);
 }
