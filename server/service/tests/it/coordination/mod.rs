@@ -36,8 +36,12 @@ async fn with_duties() -> Coordination {
 async fn coordination(server: Server) -> Coordination {
     let channel = server.channel().await;
     let duties = Some(start_duties(&server, &server.limits));
+    let mut lease = LeaseClient::new(channel.clone());
+    // Until the leader has read the leases, it can't tell how long they have.
+    let refresh = || v1::RefreshRequest { ids: vec![1], ..Default::default() };
+    soon(async { while lease.refresh(refresh()).await.is_err() {} }).await;
     Coordination {
-        lease: LeaseClient::new(channel.clone()),
+        lease,
         lock: LockClient::new(channel.clone()),
         election: ElectionClient::new(channel),
         kv: server.kv().await,

@@ -30,12 +30,10 @@ async fn checks_with(limits: Limits) -> Checks {
     let server = start_with(limits).await;
     let channel = server.channel().await;
     let duties = start_duties(&server, &server.limits);
-    Checks {
-        catalog: CatalogClient::new(channel.clone()),
-        health: HealthClient::new(channel),
-        server,
-        _duties: duties,
-    }
+    let catalog = CatalogClient::new(channel.clone());
+    let mut checks = Checks { catalog, health: HealthClient::new(channel), server, _duties: duties };
+    checks.leader_answers().await;
+    checks
 }
 
 fn millis(ms: u64) -> Option<prost_types::Duration> {
@@ -93,6 +91,22 @@ impl Checks {
         let (requests, receiver) = tokio::sync::mpsc::unbounded_channel();
         let answers = self.health.heartbeat(UnboundedReceiverStream::new(receiver)).await.unwrap();
         Heart { requests, answers: answers.into_inner() }
+    }
+
+    /// Until the leader has read the checks, it can't tell how long they have.
+    async fn leader_answers(&mut self) {
+        soon(async {
+            loop {
+                let mut heart = self.heart().await;
+                let answer = heart.beat(vec![pass("nobody")]).await;
+                drop(heart.requests);
+                while let Ok(Some(_)) = heart.answers.message().await {}
+                if answer.is_ok() {
+                    return;
+                }
+            }
+        })
+        .await;
     }
 
     async fn check(&mut self, id: &str) -> v1::CheckInfo {
