@@ -60,11 +60,11 @@ fn instance(id: &str, number: u32) -> Instance {
 fn catalog() -> Made {
     let mut services = HashMap::new();
     for number in 0..SERVICES {
-        let one = Service::new(vec![instance("i0", number)], None, 0);
+        let one = Service::new(vec![instance("i0", number)], None, false);
         services.insert(format!("s{number}"), Arc::new(one));
     }
     let many = (0..200).map(|number| instance(&format!("i{number}"), number)).collect();
-    services.insert("big".to_owned(), Arc::new(Service::new(many, None, 0)));
+    services.insert("big".to_owned(), Arc::new(Service::new(many, None, false)));
     Made(services)
 }
 

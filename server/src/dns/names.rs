@@ -120,10 +120,9 @@ fn parse(namespace: &str) -> Option<Namespace> {
 
 /// A service with all its instances but those in maintenance: somebody took these out, so they do not count and are never answered.
 fn service(listed: &Listed) -> dns::Service {
-    let settings = listed.settings();
-    let ttl = settings.dns_ttl_ms.map(Duration::from_millis);
-    let threshold = u8::try_from(settings.protect_threshold).unwrap_or(100);
-    dns::Service::new(listed.instances.iter().filter_map(|i| instance(i)).collect(), ttl, threshold)
+    let ttl = listed.settings().dns_ttl_ms.map(Duration::from_millis);
+    let instances = listed.instances.iter().filter_map(|i| instance(i)).collect();
+    dns::Service::new(instances, ttl, listed.is_protected())
 }
 
 fn instance(listed: &ListedInstance) -> Option<dns::Instance> {

@@ -89,16 +89,16 @@ pub struct Instance {
 pub struct Service {
     instances: Vec<Instance>,
     ttl: Option<Duration>,
-    protect_threshold: u8,
+    protected: bool,
     index: OnceLock<Index>,
 }
 
 impl Service {
-    /// A service with all its instances, whatever their health. `ttl` is how long answers may be kept (None: the front's setting). When
-    /// fewer than `protect_threshold` per cent of the instances pass or warn, all are answered (0: never).
+    /// A service with all its instances, whatever their health. `ttl` is how long answers may be kept (None: the front's setting). Where it is
+    /// `protected`, so few instances are healthy that critical ones are answered too, so that the rest is not overrun.
     #[must_use]
-    pub fn new(instances: Vec<Instance>, ttl: Option<Duration>, protect_threshold: u8) -> Self {
-        Self { instances, ttl, protect_threshold, index: OnceLock::new() }
+    pub fn new(instances: Vec<Instance>, ttl: Option<Duration>, protected: bool) -> Self {
+        Self { instances, ttl, protected, index: OnceLock::new() }
     }
 
     /// All instances.
@@ -116,27 +116,16 @@ impl Service {
         self.index.get_or_init(|| Index::of(&self.instances))
     }
 
-    /// Whether an instance is answered: those that pass or, unless `only_passing`, warn; and all of them when so few are healthy that the
-    /// rest would be overrun.
+    /// Whether an instance is answered: those that pass or, unless `only_passing`, warn; in a protected service critical ones as well. Those in
+    /// maintenance never are: somebody meant it.
     pub(super) fn is_answered(&self, only_passing: bool) -> impl Fn(&Instance) -> bool + use<> {
-        let protected = self.is_protected();
-        move |instance| {
-            protected
-                || match instance.health {
-                    Health::Passing => true,
-                    Health::Warning => !only_passing,
-                    Health::Critical | Health::Maintenance => false,
-                }
+        let protected = self.protected;
+        move |instance| match instance.health {
+            Health::Passing => true,
+            Health::Warning => protected || !only_passing,
+            Health::Critical => protected,
+            Health::Maintenance => false,
         }
-    }
-
-    fn is_protected(&self) -> bool {
-        if self.protect_threshold == 0 {
-            return false;
-        }
-        let works = |instance: &&Instance| matches!(instance.health, Health::Passing | Health::Warning);
-        let working = self.instances.iter().filter(works).count();
-        working * 100 < usize::from(self.protect_threshold) * self.instances.len()
     }
 }
 

@@ -352,7 +352,7 @@ rules! {
             authority konsul. 1 SOA ns1.konsul. hostmaster.konsul. 42 3600 600 86400 1",
     ];
     protection: "docs/dns.md",
-    "When fewer instances are healthy than the service's `protect_threshold`, all are answered", [
+    "When fewer instances are healthy than the service's `protect_threshold`, critical ones are answered too", [
         "guarded.service.konsul. A" => "
             NOERROR aa
             answer guarded.service.konsul. 0 A 192.0.2.41

@@ -130,7 +130,7 @@ pub(crate) fn crowd(count: u32) -> Service {
         let address = Ipv4Addr::from(0x0a00_0000 + i);
         instance(&format!("big-{i}"), &address.to_string(), 8_000)
     };
-    Service::new((0..count).map(one).collect(), None, 0)
+    Service::new((0..count).map(one).collect(), None, false)
 }
 
 /// The catalog that most tests ask for.
@@ -150,27 +150,28 @@ pub(crate) fn catalog() -> Fake {
         in_health(Health::Maintenance, instance("web-4", "192.0.2.14", 8_080)),
         in_health(Health::Warning, tagged(&["v3"], instance("web-5", "192.0.2.15", 8_081))),
     ];
-    fake.put("default", "web", Service::new(web, None, 0));
+    fake.put("default", "web", Service::new(web, None, false));
     let down = vec![in_health(Health::Critical, instance("down-1", "192.0.2.30", 1))];
-    fake.put("default", "down", Service::new(down, None, 0));
+    fake.put("default", "down", Service::new(down, None, false));
     let guarded = vec![
         instance("g-1", "192.0.2.41", 1),
         in_health(Health::Critical, instance("g-2", "192.0.2.42", 1)),
         in_health(Health::Critical, instance("g-3", "192.0.2.43", 1)),
+        in_health(Health::Maintenance, instance("g-4", "192.0.2.44", 1)),
     ];
-    fake.put("default", "guarded", Service::new(guarded, None, 50));
-    fake.put("default", "ext", Service::new(vec![instance("ext-1", "db.example.com", 5_432)], None, 0));
+    fake.put("default", "guarded", Service::new(guarded, None, true));
+    fake.put("default", "ext", Service::new(vec![instance("ext-1", "db.example.com", 5_432)], None, false));
     let exts = vec![instance("e-1", "a.example.com", 1), instance("e-2", "b.example.com", 2)];
-    fake.put("default", "exts", Service::new(exts, None, 0));
+    fake.put("default", "exts", Service::new(exts, None, false));
     let odd = vec![instance("an.id of its own", "192.0.2.20", 7), instance("ÄÖ", "2001:db8::20", 7)];
-    fake.put("default", "odd", Service::new(odd, None, 0));
+    fake.put("default", "odd", Service::new(odd, None, false));
     let kept = vec![instance("kept-1", "192.0.2.50", 1)];
-    fake.put("default", "kept", Service::new(kept, Some(Duration::from_secs(30)), 0));
+    fake.put("default", "kept", Service::new(kept, Some(Duration::from_secs(30)), false));
     let twice = vec![instance("t-1", "192.0.2.60", 1), instance("t-2", "192.0.2.60", 2)];
-    fake.put("default", "twice", Service::new(twice, None, 0));
+    fake.put("default", "twice", Service::new(twice, None, false));
     fake.put("default", "big", crowd(200));
-    fake.put("default", "service", Service::new(vec![instance("s-1", "192.0.2.70", 1)], None, 0));
-    fake.put("team", "api", Service::new(vec![instance("api-1", "198.51.100.7", 80)], None, 0));
+    fake.put("default", "service", Service::new(vec![instance("s-1", "192.0.2.70", 1)], None, false));
+    fake.put("team", "api", Service::new(vec![instance("api-1", "198.51.100.7", 80)], None, false));
     fake.put_node("default", "n1", &["192.0.2.1", "2001:db8::1"], &[("rack", "7")]);
     fake.put_node("default", "named", &["host.example.com"], &[]);
     fake.put_node("team", "n9", &["198.51.100.9"], &[]);

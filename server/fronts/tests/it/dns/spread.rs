@@ -36,7 +36,7 @@ async fn instances_with_more_weight_come_first_more_often() {
     let weighing = |weight, instance| Instance { weight, ..instance };
     let instances =
         vec![weighing(90, instance("a", "192.0.2.1", 1)), weighing(10, instance("b", "192.0.2.2", 1))];
-    fake.put("default", "web", Service::new(instances, None, 0));
+    fake.put("default", "web", Service::new(instances, None, false));
     let server = Running::with(settings(), fake);
     for (kind, heavy) in [("A", "192.0.2.1"), ("SRV", "1 90 1 a.instance.web.service.konsul.")] {
         let firsts = firsts(&server, &format!("web.service.konsul. {kind}"), 200).await;
@@ -62,11 +62,11 @@ async fn a_change_is_seen_with_the_next_answer() {
     let server = Running::start(settings());
     for round in 0..50 {
         let address = format!("192.0.2.{round}");
-        server.fake.put("default", "new", Service::new(vec![instance("n", &address, 1)], None, 0));
+        server.fake.put("default", "new", Service::new(vec![instance("n", &address, 1)], None, false));
         let wanted = format!("NOERROR aa\nanswer new.service.konsul. 0 A {address}");
         assert_eq!(show(&server.ask("new.service.konsul. A").await), wanted);
         let ill = vec![in_health(Health::Critical, instance("n", &address, 1))];
-        server.fake.put("default", "new", Service::new(ill, None, 0));
+        server.fake.put("default", "new", Service::new(ill, None, false));
         assert!(server.ask("new.service.konsul. A").await.answers.is_empty());
         server.fake.remove("default", "new");
         assert!(show(&server.ask("new.service.konsul. A").await).starts_with("NXDOMAIN"));
