@@ -122,6 +122,11 @@ pub enum ServiceError {
         /// Most bytes.
         max_bytes: u64,
     },
+    /// A check by a script, where there are no scripts.
+    #[error(
+        "this version runs no scripts as checks: use ttl and let the script pass it, with `konsul health pass`"
+    )]
+    ScriptsDisabled,
     /// What only a leader may do was done by one that is none any more.
     #[error("the leader changed: try again")]
     Deposed,
@@ -408,6 +413,7 @@ impl ServiceError {
                 .with("limit", max_claims)
                 .with("limit_bytes", max_bytes),
             // Not ABORTED, which is retried: two callers would take it over from each other for ever.
+            Self::ScriptsDisabled => Shape::new(FailedPrecondition, "SCRIPTS_DISABLED"),
             Self::ClaimTakenOver => Shape::new(FailedPrecondition, "CLAIM_TAKEN_OVER"),
             Self::ClaimLost => Shape::new(FailedPrecondition, "CLAIM_LOST"),
             Self::TooMany { reason, limit, .. } => {

@@ -92,22 +92,6 @@ pub const DEREGISTER_AFTER: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(30 * 24 * 3600));
 /// Greatest number of results in a row that a check waits for.
 pub const CHECK_COUNT: u32 = 100;
-/// Most bytes of host and port of a check.
-pub const CHECK_ADDRESS_BYTES: usize = 300;
-/// Most bytes of a check's URL.
-pub const CHECK_URL_BYTES: usize = 2_048;
-/// Most headers of a check, and most bytes of all.
-pub const CHECK_HEADERS: usize = 32;
-/// See [`CHECK_HEADERS`].
-pub const CHECK_HEADER_BYTES: usize = 4 << 10;
-/// Most bytes of a check's body.
-pub const CHECK_BODY_BYTES: usize = 4 << 10;
-/// Most statuses and ranges that a check expects.
-pub const CHECK_STATUSES: usize = 16;
-/// Most bytes of what a check expects in an answer.
-pub const CHECK_EXPECT_BYTES: usize = 256;
-/// Most bytes that a UDP check sends.
-pub const UDP_PAYLOAD_BYTES: usize = 512;
 /// Most bytes of a check's output; the rest is cut.
 pub const CHECK_OUTPUT_BYTES: usize = 4 << 10;
 /// Most passes of one heartbeat.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::asked::Asked;
 use crate::catalog::Directory;
-use crate::health::Book;
+use crate::health::{Book, Roll, Schedule};
 use crate::lease::Deadlines;
 use crate::limits::Limits;
 use crate::lock::{Abandoned, Turns};
@@ -28,6 +28,8 @@ pub struct Readers {
     state: State,
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) checks: Arc<Book>,
+    pub(crate) schedule: Schedule,
+    pub(crate) roll: Roll,
     pub(crate) turns: Arc<Turns>,
     /// Claims that callers left behind.
     pub(crate) abandoned: Abandoned,
@@ -44,6 +46,7 @@ impl Readers {
         let turns = Arc::new(Turns::new(limits.max_waiting_locks));
         let abandoned = Abandoned::new(ABANDONED_A_WAITER * limits.max_waiting_locks);
         let directory = Directory::new(&state)?;
+        let schedule = Schedule::new(&state)?;
         let hub = Hub::new(state.clone(), limits)?;
         Ok(Arc::new(Self {
             directory,
@@ -51,6 +54,8 @@ impl Readers {
             hub,
             deadlines: Arc::default(),
             checks: Arc::default(),
+            schedule,
+            roll: Roll::default(),
             turns,
             abandoned,
             stop: CancellationToken::new(),
@@ -67,6 +72,12 @@ impl Readers {
     #[must_use]
     pub fn checks(&self) -> usize {
         self.checks.count()
+    }
+
+    /// Active checks, of which this member carries out its share.
+    #[must_use]
+    pub fn active_checks(&self) -> usize {
+        self.schedule.count()
     }
 
     /// Calls that wait for a lock or an election, or observe one.
@@ -89,6 +100,7 @@ impl BatchSink for Readers {
         self.hub.publish(batches);
         self.deadlines.publish(batches);
         self.checks.publish(batches);
+        self.schedule.publish(batches);
         self.turns.publish(batches);
     }
 
@@ -96,6 +108,9 @@ impl BatchSink for Readers {
         // A state that can't be read stops the member, and with it all that asks the catalog.
         if let Err(error) = self.directory.reset(&self.state) {
             tracing::error!(%error, "the catalog could not be read anew");
+        }
+        if let Err(error) = self.schedule.reset(&self.state) {
+            tracing::error!(%error, "the active checks could not be read anew");
         }
         self.hub.reset(revision);
         self.deadlines.reset();

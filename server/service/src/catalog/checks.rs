@@ -12,6 +12,7 @@ use konsul_state::command::{
 use super::parse::{at_most, ident, label, too_many};
 use crate::convert;
 use crate::error::ServiceError;
+use crate::health;
 use crate::limits;
 use crate::parse;
 
@@ -100,12 +101,8 @@ fn check(path: &str, check: v1::Check, of_node: bool) -> Result<NamedCheck, Serv
         warns_after,
         deregister_after_ms: deregister_after.unwrap_or_default().as_millis() as u64,
         initial: initial(path, check.initial)?.into(),
-        kind: Some(self::kind(path, kind)?),
+        kind: Some(sound(path, self::kind(path, kind)?)?),
     };
-    if is_active {
-        let problem = "is of a kind that this version does not carry out yet: use ttl and pass it, or alias";
-        return Err(ServiceError::field(format!("{path}kind"), problem));
-    }
     Ok(NamedCheck { id, definition: Some(definition) })
 }
 
@@ -146,51 +143,25 @@ fn kind_name(kind: &Kind) -> &'static str {
     }
 }
 
-/// What is done. Whether a URL or an address is one that can be connected to is found out by who connects: that is a result like any other. Here
-/// it is only bounded.
+/// What is done, not looked at yet ([`sound`] does). Whether an address may be connected to, and what answers there, is found out by who connects: that is a result like any other.
 fn kind(path: &str, kind: Kind) -> Result<check_definition::Kind, ServiceError> {
-    let required = |field: &str, text: &str, bytes: usize| match text {
-        "" => Err(ServiceError::field(format!("{path}{field}"), "must not be empty")),
-        text => at_most(&format!("{path}{field}"), text, bytes),
-    };
     Ok(match kind {
         Kind::Ttl(ttl) => {
             let field = format!("{path}ttl.ttl");
             let ttl = ttl.ttl.ok_or_else(|| ServiceError::field(&field, "must be set"))?;
             check_definition::Kind::TtlMs(parse::ttl_ms(&field, &ttl)?)
         }
-        Kind::Http(http) => check_definition::Kind::Http(self::http(&format!("{path}http."), http)?),
-        Kind::Tcp(tcp) => {
-            required("tcp.address", &tcp.address, limits::CHECK_ADDRESS_BYTES)?;
-            let tls = tls(&format!("{path}tcp.tls."), tcp.tls)?;
-            check_definition::Kind::Tcp(TcpProbe { address: tcp.address, tls })
+        Kind::Http(http) => check_definition::Kind::Http(self::http(http)),
+        Kind::Tcp(v1::TcpCheck { address, tls }) => {
+            check_definition::Kind::Tcp(TcpProbe { address, tls: tls.map(self::tls) })
         }
-        Kind::Udp(udp) => {
-            required("udp.address", &udp.address, limits::CHECK_ADDRESS_BYTES)?;
-            for (name, bytes, most) in [
-                ("payload", &udp.payload, limits::UDP_PAYLOAD_BYTES),
-                ("expect", &udp.expect, limits::CHECK_EXPECT_BYTES),
-            ] {
-                if bytes.len() > most {
-                    return Err(ServiceError::field(
-                        format!("{path}udp.{name}"),
-                        format!("must be at most {most} bytes"),
-                    ));
-                }
-            }
-            let v1::UdpCheck { address, payload, expect } = udp;
+        Kind::Udp(v1::UdpCheck { address, payload, expect }) => {
             check_definition::Kind::Udp(UdpProbe { address, payload, expect })
         }
-        Kind::Grpc(grpc) => {
-            required("grpc.address", &grpc.address, limits::CHECK_ADDRESS_BYTES)?;
-            at_most(&format!("{path}grpc.service"), &grpc.service, limits::CHECK_EXPECT_BYTES)?;
-            let tls = tls(&format!("{path}grpc.tls."), grpc.tls)?;
-            check_definition::Kind::Grpc(GrpcProbe { address: grpc.address, service: grpc.service, tls })
+        Kind::Grpc(v1::GrpcCheck { address, service, tls }) => {
+            check_definition::Kind::Grpc(GrpcProbe { address, service, tls: tls.map(self::tls) })
         }
-        Kind::Script(script) => {
-            required("script.script", &script.script, limits::CATALOG_ID_BYTES)?;
-            check_definition::Kind::Script(script.script)
-        }
+        Kind::Script(script) => check_definition::Kind::Script(script.script),
         Kind::Alias(alias) => {
             label(&format!("{path}alias.service"), &alias.service)?;
             ident(&format!("{path}alias.instance"), &alias.instance)?;
@@ -199,64 +170,36 @@ fn kind(path: &str, kind: Kind) -> Result<check_definition::Kind, ServiceError> 
     })
 }
 
-fn http(path: &str, http: v1::HttpCheck) -> Result<HttpProbe, ServiceError> {
+/// The kind again, if it is one that can be carried out.
+fn sound(path: &str, kind: check_definition::Kind) -> Result<check_definition::Kind, ServiceError> {
+    let field = match &kind {
+        check_definition::Kind::Script(_) => return Err(ServiceError::ScriptsDisabled),
+        check_definition::Kind::Http(_) => "http",
+        check_definition::Kind::Tcp(_) => "tcp",
+        check_definition::Kind::Udp(_) => "udp",
+        check_definition::Kind::Grpc(_) => "grpc",
+        check_definition::Kind::TtlMs(_) | check_definition::Kind::Alias(_) => return Ok(kind),
+    };
+    match health::probe(&kind) {
+        Ok(_) => Ok(kind),
+        Err(invalid) => Err(ServiceError::field(format!("{path}{field}.{}", invalid.field), invalid.problem)),
+    }
+}
+
+fn http(http: v1::HttpCheck) -> HttpProbe {
     let v1::HttpCheck { url, method, headers, body, expect_status, expect_body, follow_redirects, tls } =
         http;
-    let is_http = url.starts_with("http://") || url.starts_with("https://");
-    if !is_http || url.len() > limits::CHECK_URL_BYTES {
-        let problem =
-            format!("must begin with http:// or https:// and be at most {} bytes", limits::CHECK_URL_BYTES);
-        return Err(ServiceError::field(format!("{path}url"), problem));
-    }
-    at_most(&format!("{path}url"), &url, limits::CHECK_URL_BYTES)?;
     let method = if method.is_empty() { "GET".to_owned() } else { method };
-    if !matches!(method.as_str(), "GET" | "HEAD" | "POST" | "PUT" | "OPTIONS") {
-        return Err(ServiceError::field(format!("{path}method"), "must be GET, HEAD, POST, PUT or OPTIONS"));
-    }
-    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if headers.len() > limits::CHECK_HEADERS || bytes > limits::CHECK_HEADER_BYTES {
-        let problem =
-            format!("must be at most {} of {} bytes", limits::CHECK_HEADERS, limits::CHECK_HEADER_BYTES);
-        return Err(ServiceError::field(format!("{path}headers"), problem));
-    }
-    for (name, value) in &headers {
-        let is_good = http::HeaderName::try_from(name.as_str()).is_ok()
-            && http::HeaderValue::try_from(value.as_str()).is_ok();
-        if !is_good {
-            return Err(ServiceError::field(format!("{path}headers"), "must be names and values as in HTTP"));
-        }
-    }
-    if body.len() > limits::CHECK_BODY_BYTES {
-        let problem = format!("must be at most {} bytes", limits::CHECK_BODY_BYTES);
-        return Err(ServiceError::field(format!("{path}body"), problem));
-    }
-    if expect_status.len() > limits::CHECK_STATUSES {
-        return Err(too_many(&format!("{path}expect_status"), limits::CHECK_STATUSES));
-    }
-    if !expect_status.iter().all(|status| is_status(status)) {
-        let problem = "must be numbers from 100 to 599, or ranges of them: 200-299";
-        return Err(ServiceError::field(format!("{path}expect_status"), problem));
-    }
-    at_most(&format!("{path}expect_body"), &expect_body, limits::CHECK_EXPECT_BYTES)?;
     // In an order of their own: a map has none.
     let headers: BTreeMap<String, String> = headers.into_iter().collect();
     let headers = headers.into_iter().map(|(name, value)| Item { name, value }).collect();
-    let tls = self::tls(&format!("{path}tls."), tls)?;
-    Ok(HttpProbe { url, method, headers, body, expect_status, expect_body, follow_redirects, tls })
+    let tls = tls.map(self::tls);
+    HttpProbe { url, method, headers, body, expect_status, expect_body, follow_redirects, tls }
 }
 
-fn is_status(text: &str) -> bool {
-    let status = |text: &str| text.parse::<u16>().ok().filter(|n| (100..=599).contains(n) && text.len() == 3);
-    match text.split_once('-') {
-        None => status(text).is_some(),
-        Some((from, to)) => status(from).zip(status(to)).is_some_and(|(from, to)| from <= to),
-    }
-}
-
-fn tls(path: &str, tls: Option<v1::TlsOptions>) -> Result<Option<TlsOptions>, ServiceError> {
-    let Some(v1::TlsOptions { server_name, insecure_skip_verify }) = tls else { return Ok(None) };
-    at_most(&format!("{path}server_name"), &server_name, limits::DNS_NAME_BYTES)?;
-    Ok(Some(TlsOptions { server_name, insecure_skip_verify }))
+fn tls(tls: v1::TlsOptions) -> TlsOptions {
+    let v1::TlsOptions { server_name, insecure_skip_verify } = tls;
+    TlsOptions { server_name, insecure_skip_verify }
 }
 
 /// A check as the API shows it.

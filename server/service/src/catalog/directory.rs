@@ -388,7 +388,7 @@ fn merge(
 }
 
 /// Visits all rows of a listing, page by page.
-fn each<K, R>(
+pub(crate) fn each<K, R>(
     mut page: impl FnMut(&Paging<'_>) -> Result<konsul_state::view::Rows<K, R>, ReadError>,
     mut visit: impl FnMut(K, R),
 ) -> Result<(), StateError> {

@@ -34,6 +34,7 @@ use crate::health;
 use crate::limits;
 use crate::watch::{DecodedStream, Watches};
 
+pub(crate) use directory::each;
 pub use directory::{AtAddress, Directory, Listed, ListedInstance};
 
 /// What maintenance is for unless somebody says so.

@@ -1,5 +1,6 @@
 //! What is done unasked. The leader keeps history within its bounds, ends leases whose time is over, lets locks go on that were held
-//! back, and says of checks what nobody else can; every member gives up the claims of its own callers who went away. A duty only looks at the state, and at what is in
+//! back, and says of checks what nobody else can; every member gives up the claims of its own callers who went away, and carries out its share
+//! of the active checks. A duty only looks at the state, and at what is in
 //! memory for it, and proposes Commands.
 
 mod abandoned;
@@ -7,9 +8,11 @@ mod coordination;
 mod health;
 mod history;
 mod leading;
+mod probes;
 
 use std::sync::Arc;
 
+use konsul_checks::Prober;
 use konsul_state::command::{command::Op, outcome};
 use konsul_state::propose::{Propose, ProposeError};
 use konsul_state::{Command, State, StateError};
@@ -47,6 +50,7 @@ impl Duties {
         readers: &Arc<Readers>,
         limits: &Limits,
         compacted: Arc<Notify>,
+        prober: Arc<Prober>,
     ) -> Self {
         let stop = CancellationToken::new();
         let history = history::History::new(state.clone(), propose.clone(), limits);
@@ -54,11 +58,13 @@ impl Duties {
             coordination::Coordination::new(state.clone(), propose.clone(), readers.deadlines.clone());
         let checks = health::Checks { state, propose: propose.clone(), book: readers.checks.clone() };
         let giving_up = abandoned::GivingUp { propose: propose.clone(), readers: readers.clone() };
+        let probes = probes::Probes { propose: propose.clone(), readers: readers.clone(), prober };
         let tasks = vec![
             tokio::spawn(history.run(compacted, stop.clone())),
             tokio::spawn(leading::run(coordination, propose.clone(), stop.clone())),
             tokio::spawn(leading::run(checks, propose.clone(), stop.clone())),
             tokio::spawn(giving_up.run(stop.clone())),
+            tokio::spawn(probes.run(stop.clone())),
         ];
         Self { stop, tasks }
     }

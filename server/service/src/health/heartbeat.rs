@@ -12,6 +12,7 @@ use prost::Message;
 use tonic::{Status, Streaming};
 
 use super::question::{Answer, PassAsked, PassTold, Question};
+use crate::asked::Asked;
 use crate::catalog::Listed;
 use crate::catalog::parse as names;
 use crate::convert;
@@ -152,7 +153,7 @@ async fn ask(core: &Core, question: Question) -> Result<Answer, ServiceError> {
     if let Some(error) = core.propose.unfit() {
         return Err(error.into());
     }
-    let asked = crate::asked::Asked { leases: None, checks: Some(question) };
+    let asked = Asked { checks: Some(question), ..Asked::default() };
     let answer = core.propose.ask_leader(asked.encode_to_vec().into()).await?;
     Answer::decode(answer).map_err(|_| ServiceError::UnexpectedOutcome)
 }

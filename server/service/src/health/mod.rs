@@ -1,9 +1,11 @@
 //! The Health service. A result is a write, and only if it changes something; passing a check in time is a question to the leader, who has
-//! the deadlines (`book`).
+//! the deadlines (`book`). Active checks are on the `schedule` of every member, and shared by the `roll` of those that are there.
 
 mod book;
 mod heartbeat;
 mod question;
+mod roll;
+mod schedule;
 
 use std::cmp::Reverse;
 use std::pin::Pin;
@@ -28,6 +30,8 @@ use crate::watch::{DecodedStream, Watches};
 pub(crate) use book::{Book, Due, Known};
 pub(crate) use heartbeat::loads;
 pub(crate) use question::Question;
+pub(crate) use roll::{Present, Roll, RollCall};
+pub(crate) use schedule::{Run, Schedule, probe};
 
 /// Checks over the state.
 #[derive(Clone)]

@@ -192,7 +192,7 @@ impl LeaseService {
         }
         let count = ids.len();
         let question = Question { namespace: namespace.as_str().to_owned(), ids, refresh };
-        let asked = Asked { leases: Some(question), checks: None };
+        let asked = Asked { leases: Some(question), ..Asked::default() };
         let answer = self.core.propose.ask_leader(asked.encode_to_vec().into()).await?;
         match Left::decode(answer) {
             Ok(Left { ms }) if ms.len() == count => Ok(ms),

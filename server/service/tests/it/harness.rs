@@ -326,5 +326,6 @@ pub(crate) fn start_duties(server: &Server, limits: &Limits) -> konsul_service::
         &server.readers,
         limits,
         server.compacted.clone(),
+        Arc::new(konsul_checks::Prober::new(&konsul_checks::Settings::default()).unwrap()),
     )
 }

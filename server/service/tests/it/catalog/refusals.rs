@@ -123,7 +123,6 @@ async fn each_rule_names_its_field() {
             kind(Kind::Alias(v1::AliasCheck { service: "web".into(), instance: "a".into() })),
             "checks[0].alias",
         ),
-        (kind(Kind::Script(v1::ScriptCheck::default())), "checks[0].script.script"),
         (
             kind(Kind::Udp(v1::UdpCheck {
                 address: "h:1".into(),
@@ -144,11 +143,11 @@ async fn each_rule_names_its_field() {
         (http(|h| h.url = format!("http://{}", "h".repeat(2_048))), "checks[0].http.url"),
         (http(|h| h.method = "DELETE".into()), "checks[0].http.method"),
         (http(|h| h.headers = many(33)), "checks[0].http.headers"),
-        (http(|h| h.headers = [("a b".to_owned(), "v".to_owned())].into()), "checks[0].http.headers"),
+        (http(|h| h.headers = [("a b".to_owned(), "v".to_owned())].into()), "checks[0].http.headers[\"a b\"]"),
         (http(|h| h.headers = [("a".to_owned(), "v".repeat(4_096))].into()), "checks[0].http.headers"),
         (http(|h| h.body = vec![0; 4_097].into()), "checks[0].http.body"),
-        (http(|h| h.expect_status = vec!["2xx".into()]), "checks[0].http.expect_status"),
-        (http(|h| h.expect_status = vec!["300-200".into()]), "checks[0].http.expect_status"),
+        (http(|h| h.expect_status = vec!["2xx".into()]), "checks[0].http.expect_status[0]"),
+        (http(|h| h.expect_status = vec!["300-200".into()]), "checks[0].http.expect_status[0]"),
         (http(|h| h.expect_status = vec!["200".into(); 17]), "checks[0].http.expect_status"),
         (http(|h| h.expect_body = "b".repeat(257)), "checks[0].http.expect_body"),
     ];
@@ -164,8 +163,6 @@ async fn each_rule_names_its_field() {
         })
     };
     let cases = [
-        // Nobody would carry it out.
-        (active(None, None, 0), "checks[0].kind"),
         (active(seconds(0), None, 0), "checks[0].interval"),
         (active(seconds(3_601), None, 0), "checks[0].interval"),
         (active(seconds(100), seconds(61), 0), "checks[0].timeout"),
@@ -177,6 +174,9 @@ async fn each_rule_names_its_field() {
         let refused = c.client.register(request).await.unwrap_err();
         assert_eq!(field(&refused), want, "{refused:?}");
     }
+    let script = kind(Kind::Script(v1::ScriptCheck { script: "df".into() }));
+    let refused = c.client.register(script).await.unwrap_err();
+    assert_eq!(refusal(&refused), refused_with(Code::FailedPrecondition, "SCRIPTS_DISABLED"));
     assert_eq!(c.server.state.view().unwrap().revision().0, 0, "nothing was registered");
 }
 

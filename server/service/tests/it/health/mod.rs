@@ -1,5 +1,7 @@
 //! Checks: who passes them, what happens when nobody does, and what is told of it.
 
+mod active;
+
 use std::time::{Duration, Instant};
 
 use konsul_proto::v1::catalog_client::CatalogClient;
