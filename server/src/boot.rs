@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use konsul_checks::Prober;
 use konsul_fronts::{Listener, Port, Probe, discovery, pages};
 use konsul_raft::{Node, PeerSettings, Recovery, Role, TlsFiles};
 use konsul_service::duties::Duties;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 use crate::backup::{BackupStats, Schedule};
-use crate::config::{ClusterSettings, MemberKind, Settings};
+use crate::config::{CheckSettings, ClusterSettings, MemberKind, Settings};
 use crate::dns::{Dns, Names};
 use crate::signals::Signals;
 use crate::telemetry::{Metrics, Sources};
@@ -126,7 +127,9 @@ impl Server {
         let watchdog =
             Arc::new(Watchdog { metrics, propose: node.clone(), stopping: AtomicBool::new(false) });
         let port = Port::new(door, pages::router(watchdog.clone()).merge(discovery::router(names)));
-        let duties = Duties::start(state.clone(), node.clone(), &readers, &settings.limits, compacted);
+        let prober = prober(&settings.checks)?;
+        let duties =
+            Duties::start(state.clone(), node.clone(), &readers, &settings.limits, compacted, prober);
         let stop_backups = CancellationToken::new();
         let backups = settings.backup.folder.clone().map(|folder| {
             let schedule = Schedule {
@@ -323,6 +326,19 @@ fn machine_name() -> String {
         "" => "konsul".to_owned(),
         name => name.to_owned(),
     }
+}
+
+/// What carries active checks out.
+fn prober(settings: &CheckSettings) -> Result<Arc<Prober>, Failure> {
+    let settings = konsul_checks::Settings {
+        allow: settings.allow.0.clone(),
+        deny: settings.deny.0.clone(),
+        ca_file: settings.ca_file.clone(),
+        max_concurrent: settings.max_concurrent,
+        ..konsul_checks::Settings::default()
+    };
+    let prober = Prober::new(&settings).map_err(|e| Failure::Setup(format!("checks: {e}")))?;
+    Ok(Arc::new(prober))
 }
 
 fn about(settings: &Settings) -> About {

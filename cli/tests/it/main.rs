@@ -1,6 +1,7 @@
 //! Tests of the `konsul` command: the real binary against a real server, as a user runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
+mod active_checks;
 mod backup;
 mod bad_input;
 mod command_line;

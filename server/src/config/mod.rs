@@ -29,6 +29,8 @@ pub struct Settings {
     pub cluster: ClusterSettings,
     /// `[dns]`
     pub dns: DnsSettings,
+    /// `[checks]`
+    pub checks: CheckSettings,
     /// `[backup]`
     pub backup: BackupSettings,
     /// `[limits]`
@@ -175,6 +177,23 @@ pub struct Names(pub Vec<String>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sockets(pub Vec<SocketAddr>);
 
+/// Networks in CIDR form, separated by commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks(pub Vec<ipnet::IpNet>);
+
+/// The checks that the server carries out itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckSettings {
+    /// Networks that checks may connect to; empty: all that are not denied.
+    pub allow: Networks,
+    /// Networks that checks may not connect to.
+    pub deny: Networks,
+    /// Authorities that are believed beside those that browsers believe.
+    pub ca_file: Option<PathBuf>,
+    /// Most checks under way at a time.
+    pub max_concurrent: usize,
+}
+
 /// The backups that the server makes by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackupSettings {
@@ -266,6 +285,12 @@ impl Default for Settings {
                 answers_per_second: 500,
                 recursors: Sockets::default(),
                 recursor_timeout: Duration::from_secs(2),
+            },
+            checks: CheckSettings {
+                allow: Networks::default(),
+                deny: Networks::default(),
+                ca_file: None,
+                max_concurrent: 512,
             },
             backup: BackupSettings { folder: None, interval: Duration::from_secs(24 * 60 * 60), keep: 7 },
             limits: konsul_service::Limits::default(),

@@ -362,6 +362,27 @@ pub const SETTINGS: &[Setting] = &[
         millis(50)..=seconds(30)
     ),
     plain!(
+        "checks.allow",
+        checks.allow,
+        "Networks that active checks may connect to, in CIDR form, separated by commas. Of all entries of `allow` and `deny` that hold an address the most specific one decides. Empty: all that are not denied."
+    ),
+    plain!(
+        "checks.deny",
+        checks.deny,
+        "Networks that active checks may not connect to, beside those that never may unless `allow` names them: link-local and metadata addresses, multicast and broadcast."
+    ),
+    plain!(
+        "checks.ca_file",
+        checks.ca_file,
+        "File of certificates, in PEM, whose authorities active checks believe beside those that browsers believe."
+    ),
+    plain!(
+        "checks.max_concurrent",
+        checks.max_concurrent,
+        "Most active checks that this server carries out at a time; each has one socket.",
+        1..=65_535
+    ),
+    plain!(
         "backup.folder",
         backup.folder,
         "Folder that this server backs the whole store up to, by itself; made if it is not there. Each backup is restored for a trial before it appears. Every member that has this setting makes its own. Empty: none."

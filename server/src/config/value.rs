@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use konsul_state::{Durability, Persistence};
 
-use super::{LogFormat, MemberKind, Names, Sockets};
+use super::{LogFormat, MemberKind, Names, Networks, Sockets};
 
 /// A kind of value.
 pub(super) trait Value: Sized {
@@ -110,6 +110,18 @@ impl Value for Names {
 impl Value for Sockets {
     fn parse(text: &str) -> Result<Self, String> {
         items(text).map(SocketAddr::parse).collect::<Result<_, _>>().map(Self)
+    }
+    fn show(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Value for Networks {
+    fn parse(text: &str) -> Result<Self, String> {
+        let network = |item: &str| {
+            item.parse().map_err(|_| "networks separated by commas, as 10.0.0.0/8,2001:db8::/32".to_owned())
+        };
+        items(text).map(network).collect::<Result<_, _>>().map(Self)
     }
     fn show(&self) -> String {
         self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")

@@ -135,6 +135,9 @@ fn observe_catalog(meter: &Meter, readers: &Arc<Readers>) {
     };
     gauge(meter, "konsul_catalog_services", "Services in the catalog", read(|(services, _, _)| services));
     gauge(meter, "konsul_catalog_instances", "Instances of services in the catalog", read(|(_, n, _)| n));
+    let active = readers.clone();
+    let count = move || active.active_checks() as u64;
+    gauge(meter, "konsul_catalog_active_checks", "Active checks, which all members share", count);
     gauge(meter, "konsul_catalog_nodes", "Nodes in the catalog", read(|(_, _, nodes)| nodes));
 }
 

@@ -143,7 +143,10 @@ async fn each_rule_names_its_field() {
         (http(|h| h.url = format!("http://{}", "h".repeat(2_048))), "checks[0].http.url"),
         (http(|h| h.method = "DELETE".into()), "checks[0].http.method"),
         (http(|h| h.headers = many(33)), "checks[0].http.headers"),
-        (http(|h| h.headers = [("a b".to_owned(), "v".to_owned())].into()), "checks[0].http.headers[\"a b\"]"),
+        (
+            http(|h| h.headers = [("a b".to_owned(), "v".to_owned())].into()),
+            "checks[0].http.headers[\"a b\"]",
+        ),
         (http(|h| h.headers = [("a".to_owned(), "v".repeat(4_096))].into()), "checks[0].http.headers"),
         (http(|h| h.body = vec![0; 4_097].into()), "checks[0].http.body"),
         (http(|h| h.expect_status = vec!["2xx".into()]), "checks[0].http.expect_status[0]"),
