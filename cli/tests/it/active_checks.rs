@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use konsul_proto::v1::catalog_client::CatalogClient;
-use konsul_proto::v1::{
-    Check, HealthStatus, HttpCheck, Instance, ListInstancesRequest, RegisterRequest, check::Kind,
-};
+use konsul_proto::v1::{HealthStatus, ListInstancesRequest};
 
 use crate::konsul::LIMIT;
 use crate::members::Trio;
@@ -46,21 +44,10 @@ impl Target {
     }
 }
 
-fn registration(id: &str, target: &Target) -> RegisterRequest {
-    let instance = Instance {
-        service: "web".into(),
-        id: id.into(),
-        address: "127.0.0.1".into(),
-        port: target.address.port().into(),
-        ..Default::default()
-    };
-    let http = HttpCheck { url: format!("http://{}/{id}", target.address), ..Default::default() };
-    let check = Check {
-        interval: prost_types::Duration::try_from(INTERVAL).ok(),
-        kind: Some(Kind::Http(http)),
-        ..Default::default()
-    };
-    RegisterRequest { instance: Some(instance), checks: vec![check], ..Default::default() }
+fn register(server: &Server, id: &str, target: &Target) {
+    let (port, url) = (target.address.port().to_string(), format!("http://{}/{id}", target.address));
+    let place = ["service", "register", "web", "--id", id, "--address", "127.0.0.1", "--port", &port];
+    server.ok(&[&place[..], &["--http", &url, "--interval", "1s"]].concat());
 }
 
 /// Waits until all instances are so.
@@ -86,8 +73,7 @@ async fn members_share_active_checks_and_those_of_a_dead_one_move() {
     let mut trio = Trio::start(None).await;
     let target = Target::start();
     for i in 0..INSTANCES {
-        let registration = registration(&format!("web-{i}"), &target);
-        CatalogClient::new(trio.servers[0].channel()).register(registration).await.unwrap();
+        register(&trio.servers[0], &format!("web-{i}"), &target);
     }
     all_are(&trio.servers[0], HealthStatus::Passing).await;
 

@@ -270,3 +270,33 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lookup_waits_for_its_turn_and_says_so() {
+        let dialer = Dialer::new(&Settings { max_lookups: 1, ..Settings::default() }).unwrap();
+        let progress = Progress::until(Instant::now() + Duration::from_millis(50));
+        let (name, address) =
+            (Target::parse("localhost:80").unwrap(), Target::parse("192.0.2.10:80").unwrap());
+        let slow = dialer.lookups.clone().acquire_owned().await.unwrap();
+        assert!(timeout_at(progress.deadline, dialer.addresses(&name, &progress)).await.is_err());
+        assert_eq!(progress.words(), " looking up the name");
+        // An address needs no lookup.
+        assert_eq!(dialer.addresses(&address, &progress).await.unwrap(), ["192.0.2.10:80".parse().unwrap()]);
+        drop(slow);
+        assert!(dialer.addresses(&name, &progress).await.is_ok());
+    }
+
+    #[test]
+    fn each_address_of_a_name_has_a_share_of_the_time() {
+        let progress = Progress::until(Instant::now() + Duration::from_secs(10));
+        let left = |attempts| progress.share(attempts).saturating_duration_since(Instant::now());
+        assert!(left(2) <= Duration::from_secs(5) && left(5) <= Duration::from_secs(2));
+        assert_eq!(progress.share(1), progress.deadline);
+    }
+}

@@ -63,9 +63,9 @@ pub(crate) struct TooMuch;
 
 impl From<hyper::Error> for Failure {
     fn from(error: hyper::Error) -> Self {
-        let broken = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(Self::from_io);
+        let broken = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
         match broken {
-            Some(broken) => broken,
+            Some(broken) => Self::from_io(broken),
             None if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => Self::Closed,
             None if error.is_parse_too_large() => Self::HeadTooLarge,
             None => Self::NotHttp(error),

@@ -72,9 +72,8 @@ fn each_protocol(
     // A session that is resumed shows no certificate, and one that has expired meanwhile would go unnoticed.
     config.resumption = Resumption::disabled();
     let with = |protocols: &[&[u8]]| {
-        let alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let mut config = config.clone();
-        config.alpn_protocols = alpn_protocols;
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         TlsConnector::from(Arc::new(config))
     };
     Ok([with(&[]), with(&[b"http/1.1"]), with(&[b"h2"])])

@@ -1,0 +1,14 @@
+//! Tests of konsul-checks: real sockets on the loopback, targets that behave and targets that don't.
+
+#![allow(missing_docs)]
+
+mod definitions;
+mod fixture;
+mod grpc;
+mod guard;
+mod hostile;
+mod http;
+mod limits;
+mod script;
+mod tcp_udp;
+mod tls;
