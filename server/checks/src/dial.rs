@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::failure::{Failure, TooMuch};
+use crate::failure::{Failure, TOO_MUCH};
 use crate::guard::Guard;
 use crate::limits::{ADDRESSES, RECEIVED_BYTES};
 use crate::probe::Tls;
@@ -77,15 +77,18 @@ impl Dialer {
         let mut failure = None;
         for (index, address) in addresses.iter().enumerate() {
             // One that does not answer leaves time for the others.
-            let share = progress.share(addresses.len() - index);
-            match timeout_at(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
+            let connecting = TcpStream::connect(address);
+            let connected = match progress.share(addresses.len() - index) {
+                Some(share) => timeout_at(share, connecting).await.unwrap_or_else(|late| Err(late.into())),
+                None => connecting.await,
+            };
+            match connected {
+                Ok(stream) => {
                     // A request is one write, but a handshake is not.
                     stream.set_nodelay(true).map_err(|error| Failure::Connect(address.ip(), error))?;
                     return Ok(Bounded { stream, left: RECEIVED_BYTES });
                 }
-                Ok(Err(error)) => failure = Some(Failure::Connect(address.ip(), error)),
-                Err(_) => failure = Some(Failure::Connect(address.ip(), io::ErrorKind::TimedOut.into())),
+                Err(error) => failure = Some(Failure::Connect(address.ip(), error)),
             }
         }
         Err(failure.unwrap_or_else(|| Failure::NoAddress(target.host.to_string())))
@@ -200,15 +203,11 @@ impl Progress {
         }
     }
 
-    /// When to give up the first of some attempts, so that the others have as much time. The last one has all there is.
-    fn share(&self, attempts: usize) -> Instant {
-        match u32::try_from(attempts) {
-            Ok(attempts) if attempts > 1 => {
-                let now = Instant::now();
-                now + self.deadline.saturating_duration_since(now) / attempts
-            }
-            _ => self.deadline,
-        }
+    /// When to give up the first of some attempts, so that the others have as much time. The last one is given up with the check.
+    fn share(&self, attempts: usize) -> Option<Instant> {
+        let attempts = u32::try_from(attempts).ok().filter(|attempts| *attempts > 1)?;
+        let now = Instant::now();
+        Some(now + self.deadline.saturating_duration_since(now) / attempts)
     }
 }
 
@@ -236,7 +235,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.left == 0 {
-            return Poll::Ready(Err(io::Error::other(TooMuch)));
+            return Poll::Ready(Err(TOO_MUCH.into()));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
@@ -295,8 +294,8 @@ mod tests {
     #[test]
     fn each_address_of_a_name_has_a_share_of_the_time() {
         let progress = Progress::until(Instant::now() + Duration::from_secs(10));
-        let left = |attempts| progress.share(attempts).saturating_duration_since(Instant::now());
+        let left = |attempts| progress.share(attempts).unwrap().saturating_duration_since(Instant::now());
         assert!(left(2) <= Duration::from_secs(5) && left(5) <= Duration::from_secs(2));
-        assert_eq!(progress.share(1), progress.deadline);
+        assert_eq!(progress.share(1), None);
     }
 }

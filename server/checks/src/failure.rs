@@ -56,16 +56,15 @@ pub(crate) enum Failure {
     Unfit,
 }
 
-/// What a connection says when its target has sent too much.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("more than {RECEIVED_BYTES} bytes")]
-pub(crate) struct TooMuch;
+/// What a connection says when its target has sent too much: a kind that no socket knows, because HTTP/2 keeps nothing else of an error.
+pub(crate) const TOO_MUCH: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
 impl From<hyper::Error> for Failure {
     fn from(error: hyper::Error) -> Self {
         let broken = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
         match broken {
-            Some(broken) => Self::from_io(broken),
+            Some(broken) if broken.kind() != io::ErrorKind::InvalidData => Self::from_io(broken),
+            Some(_) => Self::NotHttp(error),
             None if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => Self::Closed,
             None if error.is_parse_too_large() => Self::HeadTooLarge,
             None => Self::NotHttp(error),
@@ -85,10 +84,8 @@ impl From<h2::Error> for Failure {
 impl Failure {
     /// The connection broke, or was broken.
     pub(crate) fn from_io(error: &io::Error) -> Self {
-        if error.get_ref().is_some_and(|inner| inner.is::<TooMuch>()) {
-            return Self::TooMuch;
-        }
         match error.kind() {
+            TOO_MUCH => Self::TooMuch,
             io::ErrorKind::UnexpectedEof => Self::Closed,
             kind => Self::Broken(io::Error::new(kind, reason(error))),
         }

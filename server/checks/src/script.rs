@@ -120,7 +120,8 @@ impl Running {
         // What it left behind goes first: as long as its end is not taken note of, nobody else has its number.
         self.group.kill();
         while output.len() < OUTPUT_BYTES {
-            match self.output.try_read(&mut buffer) {
+            // Straight from the pipe, which never blocks: the runtime may not know yet that there is more.
+            match rustix::io::read(&self.output, &mut buffer) {
                 Ok(read) if read > 0 => keep(&mut output, &buffer[..read]),
                 _ => break,
             }

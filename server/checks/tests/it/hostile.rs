@@ -166,7 +166,12 @@ async fn a_target_that_closes_at_once_or_in_the_midst() {
 async fn a_target_that_speaks_something_else() {
     let ssh = Target::says("SSH-2.0-OpenSSH_9.2p1\r\n").await;
     is(&probe(&ssh.get("/")).await, Status::Critical, "the answer is no HTTP");
-    let http = Target::says("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+    // At once: it would wait for the end of a request that never comes.
+    let http = Target::serve(|mut stream| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+    })
+    .await;
     let address = http.address.to_string();
     is(
         &probe(&Probe::grpc(&address, "", None).unwrap()).await,

@@ -60,7 +60,10 @@ async fn any_timeout_is_taken() {
     let prober = Prober::new(&settings()).unwrap();
     let probe = Probe::tcp(&target.address.to_string(), None).unwrap();
     is(&prober.probe(&probe, Duration::MAX).await, Status::Passing, ": ok");
-    let told = prober.probe(&target.get("/"), Duration::ZERO).await;
+    let silent = Target::serve(|mut stream| async move {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let told = prober.probe(&silent.await.get("/"), Duration::ZERO).await;
     is(&told, Status::Critical, "timed out after 0ns");
 }
 

@@ -1,6 +1,5 @@
 //! Tests of konsul-checks: real sockets on the loopback, targets that behave and targets that don't.
-
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod definitions;
 mod fixture;
