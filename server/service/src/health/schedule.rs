@@ -114,10 +114,13 @@ impl Schedule {
         runs
     }
 
-    /// Takes in what a check came to. What is to be written of it, if anything.
+    /// Takes in what a check came to. What is to be written of it, if anything; nothing of a check that is another one by now.
     pub(crate) fn conclude(&self, run: &Run, verdict: Verdict) -> Option<Report> {
         let mut pages = self.pages.lock();
-        let job = pages.jobs.get_mut(&run.id).filter(|job| job.create_revision == run.create_revision)?;
+        let job = pages.jobs.get_mut(&run.id)?;
+        if !Arc::ptr_eq(&job.definition, &run.definition) {
+            return None;
+        }
         job.under_way = false;
         let status = job.judge(verdict.status);
         let output_ms = now_ms().saturating_sub(job.output_ms);
